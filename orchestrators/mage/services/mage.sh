@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Mage's server and scheduler, on loopback, behind its own login; all that it keeps is in its state directory.
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+state="$MLOPS_ENV_STATE/mage"
+project="$MLOPS_ENV_WORKSPACE/.mlops-env/projects/mage"
+
+# Names so common that they may mean something else where `up` was typed: DEBUG=true ends Mage at its first import,
+# ENV=test moves its data, and the others would connect it to somebody's Redis, Sentry or New Relic.
+unset DEBUG ENV PROJECT_TYPE CLUSTER_TYPE INSTANCE_TYPE REDIS_URL SENTRY_DSN ENABLE_NEW_RELIC KERNEL_MANAGER
+
+export REQUIRE_USER_AUTHENTICATION=1
+export DEFAULT_OWNER_USERNAME=admin          # `login` in orchestrator.toml
+export DEFAULT_OWNER_EMAIL=admin@localhost
+DEFAULT_OWNER_PASSWORD=$(cat "$MLOPS_ENV_SECRETS/mage-password")
+JWT_SECRET=$(cat "$MLOPS_ENV_SECRETS/mage-jwt-secret")
+export DEFAULT_OWNER_PASSWORD JWT_SECRET
+
+export MAGE_DATA_DIR="$state"
+export MAGE_DATABASE_CONNECTION_URL="sqlite:///$state/mage.db"
+export MAGE_REPO_PATH="$project"             # before the first import: otherwise it is the working directory
+export IPYTHONDIR="$state/ipython"           # the editor's kernel would write to ~/.ipython
+export DISABLE_AUTO_BROWSER_OPEN=1
+export MAGE_PUBLIC_HOST="$MLOPS_ENV_URL"
+export SCHEDULER_TRIGGER_INTERVAL=1          # seconds; with the default of 10 each step waits that long
+export SERVER_VERBOSITY=WARNING              # INFO is a line a second
+
+mkdir -p "$state"
+chmod 700 "$state"
+echo $$ > "$state/server.pid"            # exec keeps it: trigger.py health compares
+
+exec "$MLOPS_ENV_VENVS/mage/bin/python" -P "$here/serve.py" "$project" "$MLOPS_ENV_PORT"

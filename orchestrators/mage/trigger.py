@@ -1,0 +1,151 @@
+"""Ask Mage how it is, or run the pipeline through its scheduler and wait.
+
+    python trigger.py health
+    python trigger.py run [--run-key KEY] [--param NAME=VALUE]…
+
+The last line on stdout is the result as JSON; progress is on stderr. `run` with the key of an earlier run finds that
+run instead of starting another. Exit 0: healthy, completed; 1: not; 2: wrong usage or mlops-env.toml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from mage import names
+from mage.api import Mage, MageError, Unreachable
+from workspace import Environment, UsageError, check_run_key, parse_params
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import TypeVar
+
+    from workspace import Pipeline
+
+    T = TypeVar("T")
+
+_USER = "admin"  # `login` in orchestrator.toml
+_PATIENCE = 60.0  # seconds that Mage may be away, restarting
+_POLL = 0.5
+_ENDED = ("completed", "failed", "cancelled")
+
+
+def unhealthy(status: Mapping[str, Any], project: Path, server: str) -> str | None:
+    """Why this is not our Mage, or not a working one; None if it is.
+
+    Args:
+        status: what answers on our port says of itself.
+        project: the folder that our Mage serves.
+        server: the process id that services/mage.sh wrote before it became the server.
+    """
+    if Path(status["repo_path"]) != project:
+        return f"another Mage answers on this port; it serves {status['repo_path']}"
+    if str(status["server_process_id"]) != server:
+        return f"an earlier Mage of this project, process {status['server_process_id']}, still has the port"
+    if status["scheduler_status"] != "running":
+        return f"the scheduler is {status['scheduler_status']}"
+    return None
+
+
+def health(environment: Environment) -> int:
+    project = environment.workspace / ".mlops-env" / "projects" / "mage"
+    try:
+        status = Mage(environment.url, timeout=1.5).status()
+        server = (environment.state / "mage" / "server.pid").read_text(encoding="utf-8").strip()
+        reason = unhealthy(status, project, server)
+    except MageError as error:
+        reason = str(error)
+    except FileNotFoundError:
+        reason = "Mage has not been started"
+    print(json.dumps({"healthy": reason is None, "reason": reason or ""}, ensure_ascii=False))
+    return 0 if reason is None else 1
+
+
+def patiently(call: Callable[[], T]) -> T:
+    """Try again while Mage is away, but not for ever."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return call()
+        except Unreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL)
+
+
+def find_or_start(mage: Mage, pipeline: str, variables: dict[str, str]) -> dict[str, Any]:
+    """The latest run with this key, or a new one; as often as asked, never two."""
+    for run in mage.runs(pipeline):
+        if (run.get("variables") or {}).get("run_key") == variables["run_key"]:
+            return run
+    return mage.start(mage.api_trigger(pipeline, names.TRIGGER), variables)
+
+
+def wait(mage: Mage, run_id: int, steps: Mapping[str, str]) -> dict[str, Any]:
+    """Until the run has ended; each change of a block is a line on stderr."""
+    seen: dict[str, str] = {}
+    while True:
+        run = patiently(lambda: mage.run(run_id))
+        for block in run["block_runs"]:
+            uuid, state = block["block_uuid"], block["status"]
+            if seen.get(uuid, "initial") != state:
+                print(f"step {steps.get(uuid, uuid)}: {state}", file=sys.stderr, flush=True)
+            seen[uuid] = state
+        if run["status"] in _ENDED:
+            return run
+        time.sleep(_POLL)
+
+
+def result(run: Mapping[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
+    failed = [block["block_uuid"] for block in run["block_runs"] if block["status"] == "failed"]
+    return {
+        "id": str(run["id"]),
+        "state": run["status"],
+        "page": f"/pipelines/{run['pipeline_uuid']}/runs/{run['id']}",
+        "failed_step": steps.get(failed[0], failed[0]) if failed else None,
+    }
+
+
+def run_pipeline(environment: Environment, pipeline: Pipeline, variables: dict[str, str]) -> int:
+    mage = Mage(environment.url)
+    steps = {uuid: step for step, uuid in names.block_uuids(pipeline).items()}
+    patiently(lambda: mage.log_in(_USER, environment.secret("mage-password")))
+    run = patiently(lambda: find_or_start(mage, names.pipeline_uuid(pipeline), variables))
+    ended = result(wait(mage, run["id"], steps), steps)
+    print(json.dumps(ended, ensure_ascii=False))
+    return 0 if ended["state"] == "completed" else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="trigger.py", description="Health and runs of Mage.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("health")
+    run = commands.add_parser("run")
+    run.add_argument("--run-key", default=f"{datetime.now(tz=UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
+    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
+    given = parser.parse_args(arguments)
+    try:
+        environment = Environment.read()
+        if given.command == "health":
+            return health(environment)
+        pipeline = environment.pipeline()
+        params = pipeline.merged(parse_params(given.param))
+        return run_pipeline(environment, pipeline, {**params, "run_key": check_run_key(given.run_key)})
+    except UsageError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except MageError as error:
+        print(f"Mage: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

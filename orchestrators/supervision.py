@@ -1,0 +1,193 @@
+"""The supervisor of an environment's services: its configuration, and talking to it over its socket.
+
+Needs supervisor (the tools venv). Each service is a program that runs group.py with a specification of its own, so
+that the configuration names nothing but paths of ours, and a service restarts exactly when its specification changed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+import xmlrpc.client
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from supervisor.xmlrpc import SupervisorTransport
+from sweep import runtime_directory
+
+_START_SECONDS = 20.0
+
+_DAEMON = """\
+[supervisord]
+logfile={logs}/supervisord.log
+logfile_maxbytes=5MB
+logfile_backups=2
+pidfile={runtime}/supervisord.pid
+childlogdir={logs}
+
+[unix_http_server]
+file={runtime}/supervisor.sock
+chmod=0600
+
+[rpcinterface:supervisor]
+supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface
+
+; relative, since spaces would separate names
+[include]
+files=programs/*.conf
+"""
+
+# The supervisor's SIGTERM goes to group.py alone, which ends the whole group; 35 s is more than it ever takes.
+_PROGRAM = """\
+[program:{name}]
+command={command}
+autorestart=true
+startsecs=2
+startretries=3
+stopwaitsecs=35
+redirect_stderr=true
+stdout_logfile={logs}/{name}.log
+stdout_logfile_maxbytes=5MB
+stdout_logfile_backups=3
+"""
+
+
+class SupervisorError(Exception):
+    """The supervisor cannot be started or does not do what it was asked."""
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    identity: str
+    host: Path
+    tree: Path
+    _reloading: threading.Lock = threading.Lock()
+
+    @property
+    def socket(self) -> Path:
+        return runtime_directory(self.identity) / "supervisor.sock"
+
+    def states(self) -> dict[str, dict[str, Any]] | None:
+        """What the supervisor says of each service (statename, pid, spawnerr); None where no supervisor answers."""
+        try:
+            return {info["name"]: info for info in self._rpc().getAllProcessInfo()}
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            return None
+
+    def start(self) -> None:
+        """Start the daemon where none answers; stale pid and socket files are its own to replace."""
+        runtime, programs = runtime_directory(self.identity), self.host / "programs"
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        if runtime.stat().st_uid != os.getuid():
+            raise SupervisorError(f"{runtime} belongs to another user: have it removed")
+        runtime.chmod(0o700)
+        for directory in (programs, self.host / "logs"):
+            directory.mkdir(parents=True, exist_ok=True)
+        text = _DAEMON.format(
+            logs=_value(self.host / "logs"), runtime=_value(runtime)
+        )
+        configuration = self.host / "supervisord.conf"
+        configuration.write_text(text, encoding="utf-8")
+        if self.states() is not None:
+            return
+        # The daemon outlives this job: it must not carry the mark by which a dead job's processes are found.
+        variables = {key: value for key, value in os.environ.items() if key != "MLOPS_ENV_JOB"}
+        command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
+        with (self.host / "logs" / "supervisord.start").open("wb") as log:
+            code = subprocess.run(command, env=variables, stdout=log, stderr=log, check=False).returncode
+        deadline = time.monotonic() + _START_SECONDS
+        while self.states() is None:
+            if code or time.monotonic() > deadline:
+                said = (self.host / "logs" / "supervisord.start").read_text(
+                    encoding="utf-8", errors="replace"
+                )
+                raise SupervisorError(f"the supervisor did not start: {said.strip()[-500:]}")
+            time.sleep(0.05)
+
+    def specification(self, name: str) -> Path:
+        return self.host / "programs" / f"{name}.json"
+
+    def is_current(self, name: str, specification: dict[str, Any]) -> bool:
+        """Whether this service is configured just so (not whether it runs)."""
+        try:
+            current = json.loads(self.specification(name).read_text(encoding="utf-8"))
+            program = (self.host / "programs" / f"{name}.conf").read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return False
+        return bool(current == specification and program == self._program(name))
+
+    def run(self, name: str, specification: dict[str, Any]) -> None:
+        """Have this service running with this specification: started, restarted, or left alone."""
+        with self._reloading:
+            current = self.is_current(name, specification)
+            state = (self.states() or {}).get(name, {}).get("statename")
+            if current and state in {"RUNNING", "STARTING"}:
+                return
+            self.specification(name).write_text(json.dumps(specification), encoding="utf-8")
+            (self.host / "programs" / f"{name}.conf").write_text(self._program(name), encoding="utf-8")
+            self._reload()
+            state = (self.states() or {}).get(name, {}).get("statename")
+        if state in {"RUNNING", "STARTING"} and not current:
+            self.halt(name)
+            state = "STOPPED"
+        if state not in {"RUNNING", "STARTING"}:
+            self._rpc().startProcess(name, False)  # noqa: FBT003 - `wait`, positional by protocol
+
+    def halt(self, name: str) -> None:
+        with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
+            self._rpc().stopProcess(name)
+
+    def keep_only(self, names: set[str]) -> None:
+        """Stop and forget every service that is not one of these: another orchestrator's."""
+        with self._reloading:
+            for path in (self.host / "programs").glob("*.conf"):
+                if path.stem not in names:
+                    path.unlink()
+                    path.with_suffix(".json").unlink(missing_ok=True)
+            self._reload()
+
+    def shut_down(self) -> None:
+        """Stop all services and the daemon itself; returns when it no longer answers."""
+        with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error):
+            self._rpc().shutdown()
+        deadline = time.monotonic() + 40
+        while self.states() is not None and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _program(self, name: str) -> str:
+        command = [
+            sys.executable,
+            str(self.tree / "orchestrators" / "group.py"),
+            str(self.specification(name)),
+        ]
+        return _PROGRAM.format(
+            name=name, command=_value(shlex.join(command)), logs=_value(self.host / "logs")
+        )
+
+    def _reload(self) -> None:
+        rpc = self._rpc()
+        added, changed, removed = rpc.reloadConfig()[0]
+        for name in (*removed, *changed):
+            with contextlib.suppress(xmlrpc.client.Fault):
+                rpc.stopProcessGroup(name)
+                rpc.removeProcessGroup(name)
+        for name in (*added, *changed):
+            rpc.addProcessGroup(name)  # and starts it
+
+    def _rpc(self) -> Any:
+        transport = SupervisorTransport(None, None, f"unix://{self.socket}")
+        # The address is a formality: the transport goes to the socket.
+        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
+
+
+def _value(value: object) -> str:
+    """A value of supervisor's configuration, where % begins an expansion."""
+    return str(value).replace("%", "%%")

@@ -1,0 +1,5 @@
+import sys
+
+from nyc_taxi.cli import main
+
+sys.exit(main())

@@ -1,0 +1,3 @@
+from mlops_env.cli import main
+
+main()

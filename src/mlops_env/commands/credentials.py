@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_env.commands import options, reporting
+
+if TYPE_CHECKING:
+    from mlops_env.events import Emit
+
+
+def credentials(
+    name: options.Name = None, as_json: options.Json = False, debug: options.Debug = False
+) -> None:
+    """Show user and password of the orchestrator.
+
+    They were made on the host and are nowhere else.
+    """
+
+    def body(emit: Emit) -> reporting.Outcome:  # noqa: ARG001 - nothing to tell before the end
+        from mlops_env import config, environment, orchestrators  # noqa: PLC0415
+        from mlops_env.connection import LocalConnection  # noqa: PLC0415
+
+        env = environment.need(config.called(name))
+        with LocalConnection() as connection:
+            login = orchestrators.login(connection, env)
+        text = f"user      {login.user}\npassword  {login.password}\nfile      {login.file}"
+        fields = {"user": login.user, "password": login.password, "file": login.file}
+        return reporting.Outcome(text, {"environment": env.name, **fields})
+
+    reporting.run("credentials", body, as_json=as_json, debug=debug)

@@ -1,0 +1,31 @@
+"""The options that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Name = Annotated[
+    str | None, typer.Option("--name", "-n", help="The environment. [default: default]", metavar="NAME")
+]
+Target = Annotated[str | None, typer.Option(help="Where it lives: local.", metavar="TARGET")]
+Orchestrator = Annotated[
+    str | None, typer.Option(help="What runs the pipeline. [default: mage]", metavar="NAME")
+]
+Runtime = Annotated[
+    str | None, typer.Option(help="How services run there: venv.", metavar="RUNTIME")
+]
+Workspace = Annotated[
+    str | None,
+    typer.Option(
+        help="The folder with the pipeline. [default: that of the nearest mlops-env.toml, else ~/mlops-env/NAME]",
+        metavar="DIR",
+    ),
+]
+Params = Annotated[
+    list[str] | None, typer.Option("--param", "-p", help="A parameter of the run.", metavar="KEY=VALUE")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
+Json = Annotated[bool, typer.Option("--json", help="Events and the result as NDJSON on stdout.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Tools' own output, and a traceback on errors.")]

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlops_env.commands import options, reporting
+
+if TYPE_CHECKING:
+    from mlops_env.events import Emit
+
+
+def stop(name: options.Name = None, as_json: options.Json = False, debug: options.Debug = False) -> None:
+    """End the services, keep all else."""
+
+    def body(emit: Emit) -> reporting.Outcome:  # noqa: ARG001 - nothing to tell before the end
+        from mlops_env import bootstrap, config, environment, orchestrators  # noqa: PLC0415
+        from mlops_env.connection import LocalConnection  # noqa: PLC0415
+
+        with (
+            environment.locked(config.called(name), "mlops-env stop"),
+            LocalConnection() as connection,
+        ):
+            env = environment.need(config.called(name)).save(stopped=True)
+            done = orchestrators.stop(connection, bootstrap.on_this_machine(env))
+        text = f"Environment {env.name!r} is stopped: {done['stopped']} processes ended, {done['left']} left."
+        return reporting.Outcome(text, {"environment": env.name, **done}, ok=not done["left"])
+
+    reporting.run("stop", body, as_json=as_json, debug=debug)

@@ -1,0 +1,90 @@
+"""What `up` and `run` come to, for people and for programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlops_env.commands.reporting import Outcome
+from mlops_env.orchestrators import Orchestrator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlops_env.environment import Record
+    from mlops_env.orchestrators import Run
+
+
+def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
+    """The whole picture: where to look, who to log in as, what the run gave, what it costs, what next."""
+    orchestrator = Orchestrator.read(record.orchestrator)
+    fields: dict[str, Any] = {
+        "environment": record.name,
+        "target": record.target,
+        "orchestrator": record.orchestrator,
+        "runtime": record.runtime,
+        "workspace": record.workspace,
+        "urls": dict(urls),
+    }
+    suffix = "" if record.name == "default" else f" --name {record.name}"
+    lines = [f"Environment {record.name!r} is up: {orchestrator.title} and MLflow on this machine."]
+    if run and not run.ok:
+        where = f" in step {run.failed_step}" if run.failed_step else ""
+        lines = [f"Environment {record.name!r} is up; the run {run.state}{where}."]
+        lines += [f"  | {line}" for line in run.log.splitlines()[-10:]]
+        fields["error"] = {
+            "code": f"run-{run.state}",
+            "message": f"environment is up; the run {run.state}{where}",
+            "hint": f"mend the step and `mlops-env run{suffix}`; `mlops-env logs{suffix}` shows more",
+            "log": run.log,
+        }
+    lines.append("")
+    for name, url in urls.items():
+        login = (
+            f"   user {orchestrator.login['user']}"
+            if name == orchestrator.name and orchestrator.login
+            else ""
+        )
+        lines.append(f"  {name:<10} {url}{login}")
+    if orchestrator.login:
+        lines.append(f"  password   mlops-env credentials{suffix}")
+    lines.append(f"  workspace  {record.workspace}")
+    if run:
+        lines += _run_lines(run, urls, record.orchestrator)
+        fields["run"] = run_fields(run, urls, record.orchestrator)
+    suffix = "" if record.name == "default" else f" -n {record.name}"
+    lines += [
+        "  costs      nothing by the hour: it is your machine",
+        "",
+        f"  mlops-env open{suffix}   the pages in a browser      mlops-env run{suffix}    another run, -p KEY=VALUE",
+        f"  mlops-env stop{suffix}   until the next start        mlops-env down{suffix}   all gone but the workspace",
+    ]
+    return Outcome("\n".join(lines), fields, ok=run is None or run.ok)
+
+
+def run_fields(run: Run, urls: Mapping[str, str], orchestrator: str) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "key": run.key,
+        "state": run.state,
+        "page": _page(run, urls, orchestrator),
+        "failed_step": run.failed_step,
+        "mlflow_run_id": run.mlflow_run_id,
+        "pipeline": run.pipeline,
+        "metrics": dict(run.metrics),
+    }
+
+
+def _page(run: Run, urls: Mapping[str, str], orchestrator: str) -> str:
+    return f"{urls[orchestrator]}{run.page}" if run.page and orchestrator in urls else ""
+
+
+def _run_lines(run: Run, urls: Mapping[str, str], orchestrator: str) -> list[str]:
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in run.metrics.items() if value is not None)
+    lines = [f"  run        {run.state}" + (f": {shown}" if shown else "")]
+    if _page(run, urls, orchestrator):
+        lines.append(f"             {_page(run, urls, orchestrator)}")
+    if run.mlflow_run_id and "mlflow" in urls:
+        lines.append(
+            f"             {urls['mlflow']}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}"
+        )
+    return lines

@@ -1,0 +1,154 @@
+"""What the user asked for: flag > environment variable > mlops-env.toml > default, resolved in one place."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlops_env.bundle import bundled
+from mlops_env.errors import UsageError
+
+FILE = "mlops-env.toml"
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_TARGETS = ("local",)
+_RUNTIMES = ("venv",)
+_DEFAULTS = {"name": "default", "target": "local", "orchestrator": "mage", "runtime": "venv"}
+
+
+@dataclass(frozen=True)
+class Local:
+    """This machine."""
+
+
+Target = Local
+
+
+@dataclass(frozen=True)
+class Config:
+    """One request. `workspace` is None where none was named or found: the environment's own default then.
+
+    `orchestrator` and `runtime` are None where nobody asked: what the record says, else the default.
+    """
+
+    name: str
+    target: Target
+    workspace: Path | None
+    orchestrator: str | None
+    runtime: str | None
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+def called(flag: str | None) -> str:
+    """The name of the environment that a command with only `--name` is about."""
+    return resolve({"name": flag}, [], os.environ, Path.cwd()).name
+
+
+def parameters(items: list[str]) -> dict[str, str]:
+    """KEY=VALUE texts as a table; a `UsageError` lists those that are none."""
+    problems: list[str] = []
+    table = _overrides(items, problems)
+    if problems:
+        raise UsageError("\n".join(problems), code="configuration", hint="a parameter is KEY=VALUE")
+    return table
+
+
+def orchestrator_names() -> list[str]:
+    """The orchestrators that can be chosen: those that know how to trigger a run."""
+    return sorted(path.parent.name for path in bundled("orchestrators").glob("*/project.py"))
+
+
+def resolve(
+    flags: Mapping[str, str | None], params: list[str], environ: Mapping[str, str], cwd: Path
+) -> Config:
+    """Merge the four sources; a `UsageError` lists every problem at once, each with its source."""
+    problems: list[str] = []
+    workspace = _workspace(flags.get("workspace"), environ, cwd)
+    table: Mapping[str, Any] = {}
+    if workspace and (workspace / FILE).is_file():
+        document = _document(workspace / FILE, problems)
+        table = document.get("environment", {}) if isinstance(document.get("environment", {}), dict) else {}
+        problems += [
+            f"{workspace / FILE}: environment.{key}: unknown setting" for key in table if key not in _DEFAULTS
+        ]
+    values: dict[str, str | None] = {}
+    for key, default in _DEFAULTS.items():
+        variable = f"MLOPS_ENV_{key.upper()}"
+        sources = (
+            (f"--{key}", flags.get(key)),
+            (variable, environ.get(variable)),
+            (f"{FILE}: environment.{key}", table.get(key)),
+        )
+        source, value = next(((s, v) for s, v in sources if v), ("", None))
+        values[key] = value if value or key in {"orchestrator", "runtime"} else default
+        if value is not None:
+            problems += _check(key, value, source)
+    overrides = _overrides(params, problems)
+    if problems:
+        raise UsageError(
+            "\n".join(problems),
+            code="configuration",
+            hint="nothing was changed; mend the above and run again",
+        )
+    return Config(
+        name=str(values["name"]),
+        target=Local(),
+        workspace=workspace,
+        orchestrator=values["orchestrator"],
+        runtime=values["runtime"],
+        params=overrides,
+    )
+
+
+def default_orchestrator() -> str:
+    return _DEFAULTS["orchestrator"]
+
+
+def default_runtime() -> str:
+    return _DEFAULTS["runtime"]
+
+
+def find_workspace(directory: Path) -> Path | None:
+    """The nearest directory at or above this one that has a mlops-env.toml."""
+    return next((d for d in (directory, *directory.parents) if (d / FILE).is_file()), None)
+
+
+def _workspace(flag: str | None, environ: Mapping[str, str], cwd: Path) -> Path | None:
+    asked = flag or environ.get("MLOPS_ENV_WORKSPACE")
+    return (cwd / Path(asked).expanduser()).resolve() if asked else find_workspace(cwd.resolve())
+
+
+def _check(key: str, value: object, source: str) -> list[str]:
+    if not isinstance(value, str):
+        return [f"{source}: must be text, not {value!r}"]
+    if key == "name" and not _NAME.fullmatch(value):
+        return [f"{source}: {value!r} is no name: lower-case letters, digits and dashes, at most 40"]
+    choices = {"target": _TARGETS, "runtime": _RUNTIMES, "orchestrator": tuple(orchestrator_names())}.get(key)
+    if choices and value not in choices:
+        return [f"{source}: {key} {value!r} is unknown; there are: {', '.join(choices)}"]
+    return []
+
+
+def _overrides(params: list[str], problems: list[str]) -> dict[str, str]:
+    overrides = {}
+    for item in params:
+        key, equals, value = item.partition("=")
+        if not equals or not _PARAMETER.fullmatch(key):
+            problems.append(f"-p {item}: must be KEY=VALUE")
+        overrides[key] = value
+    return overrides
+
+
+def _document(path: Path, problems: list[str]) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        problems.append(f"{path}: no such file")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        problems.append(f"{path}: {error}")
+    return {}

@@ -1,0 +1,260 @@
+"""A named environment: its directories, its record of intent, its lock."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mlops_env.config import FILE, Config, default_orchestrator, default_runtime
+from mlops_env.errors import MlopsEnvError, UsageError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Record:
+    """What was asked for; written before anything is made, so that every later command needs no flags.
+
+    `run` is the last run: `key` (written before the trigger), then `id`, `state`, `page`.
+    `stopped` is the user's wish, not an observation.
+    """
+
+    id: str
+    name: str
+    target: str
+    orchestrator: str
+    runtime: str
+    workspace: str
+    created: float
+    own_workspace: bool = False
+    stopped: bool = False
+    run: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Where one environment lives: `directory` holds the record, `host` what bootstrap makes on this machine."""
+
+    name: str
+    directory: Path
+    record: Record
+
+    @property
+    def host(self) -> Path:
+        return self.directory / "host"
+
+    @property
+    def workspace(self) -> Path:
+        return Path(self.record.workspace)
+
+    def save(self, **changes: object) -> Environment:
+        """Write the record with these changes, atomically, and return the environment that has them."""
+        record = replace(self.record, **changes)  # type: ignore[arg-type]
+        with _named_failure(self.directory):
+            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            part = self.directory / "environment.json.part"
+            part.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
+            part.replace(self.directory / "environment.json")
+        return replace(self, record=record)
+
+
+def state_root() -> Path:
+    """Where the records of all environments are; `MLOPS_ENV_HOME` overrides."""
+    override = os.environ.get("MLOPS_ENV_HOME")
+    if override:
+        return Path(override).expanduser().absolute()
+    import platformdirs  # noqa: PLC0415 - not needed for `--help`
+
+    return platformdirs.user_state_path("mlops-env", appauthor=False)
+
+
+def create(name: str, intent: Mapping[str, Any]) -> Environment:
+    """A new environment with a fresh identity, already on disk."""
+    return imagine(name, intent, None).save()
+
+
+def imagine(name: str, intent: Mapping[str, Any], found: Environment | None) -> Environment:
+    """The environment that `up` would make or change, not on disk: for a preview."""
+    if found:
+        return replace(found, record=replace(found.record, **intent))
+    record = Record(id=str(uuid.uuid4()), name=name, created=time.time(), **intent)
+    return Environment(name, state_root() / name, record)
+
+
+def settle(asked: Config, found: Environment | None) -> dict[str, Any]:
+    """What the record is to say: what is asked for now, else what was asked for before, else the defaults.
+
+    Raises `UsageError` where the request contradicts the identity of the environment that exists.
+    """
+    if found:
+        record = found.record
+        if asked.workspace and not _same(asked.workspace, found.workspace):
+            raise UsageError(
+                f"environment {asked.name!r} has its workspace in {record.workspace}, not in {asked.workspace}",
+                code="environment-differs",
+                hint=f"another environment: `mlops-env up --name OTHER`; or end this one: "
+                f"`mlops-env down --name {asked.name}`",
+            )
+        orchestrator = asked.orchestrator or record.orchestrator
+        swapped = orchestrator != record.orchestrator
+        return {
+            "target": record.target,
+            "orchestrator": orchestrator,
+            "runtime": asked.runtime or record.runtime,
+            "workspace": record.workspace,
+            "own_workspace": record.own_workspace,
+            "stopped": False,
+            "run": {} if swapped else record.run,
+        }
+    workspace = asked.workspace or Path.home() / "mlops-env" / asked.name
+    _refuse_foreign(workspace, asked.name)
+    return {
+        "target": "local",
+        "orchestrator": asked.orchestrator or default_orchestrator(),
+        "runtime": asked.runtime or default_runtime(),
+        "workspace": str(workspace),
+        "own_workspace": (workspace / FILE).is_file() and not _is_our_copy(workspace),
+    }
+
+
+def _same(one: Path, other: Path) -> bool:
+    return one == other or (one.exists() and other.exists() and one.samefile(other))
+
+
+def _refuse_foreign(workspace: Path, name: str) -> None:
+    """A folder of somebody else's files gets no taxi pipeline, and one workspace has one environment."""
+    if (workspace / FILE).is_file():
+        owner = _owner(workspace)
+        other = find(owner["name"]) if owner else None
+        if other and owner and other.record.id == owner["id"]:
+            raise UsageError(
+                f"{workspace} is the workspace of environment {other.name!r} already",
+                code="workspace-in-use",
+                hint=f"use that one: `mlops-env up --name {other.name}`; or `mlops-env down --name {other.name}` first",
+            )
+    elif workspace.is_dir() and any(path.name != ".mlops-env" for path in workspace.iterdir()):
+        raise UsageError(
+            f"{workspace} has files, but no {FILE}",
+            code="no-pipeline-file",
+            hint=f'`mlops-env init --workspace {workspace} --run "python train.py"` describes your pipeline; an empty '
+            f"folder gets the taxi pipeline; --name {name}2 leaves this folder alone",
+        )
+
+
+def _owner(workspace: Path) -> dict[str, str] | None:
+    try:
+        return dict(json.loads((workspace / ".mlops-env" / "environment.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def _is_our_copy(workspace: Path) -> bool:
+    """Whether an earlier `up` laid the taxi pipeline out there: its manifest names the pipeline file."""
+    try:
+        manifest = json.loads((workspace / ".mlops-env" / "manifest.json").read_text(encoding="utf-8"))
+        return FILE in manifest.get("pipeline", {})
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def find(name: str) -> Environment | None:
+    """The recorded environment of this name, if there is one."""
+    path = state_root() / name / "environment.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        schema = int(values.get("schema", 0))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, AttributeError) as error:
+        raise MlopsEnvError(
+            f"the record {path} cannot be read: {error}",
+            code="record-unreadable",
+            hint=f"restore it, or end what runs by hand and remove {path.parent}",
+        ) from error
+    if schema > SCHEMA:
+        raise UsageError(
+            f"environment {name!r} was made by a newer mlops-env (record schema {schema}, this one knows {SCHEMA})",
+            code="record-newer",
+            hint="upgrade mlops-env",
+        )
+    known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
+    return Environment(name, path.parent, Record(**known))
+
+
+def need(name: str) -> Environment:
+    """As `find`, but its absence is the user's error."""
+    environment = find(name)
+    if environment is None:
+        others = ", ".join(e.name for e in find_all())
+        raise UsageError(
+            f"there is no environment {name!r}" + (f"; there are: {others}" if others else ""),
+            code="no-environment",
+            hint="`mlops-env up` makes one",
+        )
+    return environment
+
+
+def find_all() -> list[Environment]:
+    """Every recorded environment, by name."""
+    names = sorted(path.parent.name for path in state_root().glob("*/environment.json"))
+    return [environment for environment in map(find, names) if environment]
+
+
+@contextlib.contextmanager
+def locked(name: str, command: str) -> Iterator[None]:
+    """Hold the environment's lock, or say who does.
+
+    The kernel frees the lock of a dead holder, so there is nothing to clean up after a kill -9.
+    """
+    import filelock  # noqa: PLC0415 - as above
+
+    root = state_root()
+    with _named_failure(root):
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = filelock.FileLock(root / f".{name}.lock", timeout=0)
+        holder = root / f".{name}.holder"
+        try:
+            lock.acquire()
+        except filelock.Timeout:
+            raise MlopsEnvError(
+                f"environment {name!r} is busy: {_holder(holder)}",
+                code="environment-busy",
+                hint="wait for it to end, or use another --name",
+            ) from None
+    try:
+        with _named_failure(root):
+            holder.write_text(
+                json.dumps({"pid": os.getpid(), "command": command, "since": time.time()}), encoding="utf-8"
+            )
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _holder(path: Path) -> str:
+    try:
+        who = json.loads(path.read_text(encoding="utf-8"))
+        return f"`{who['command']}`, pid {who['pid']}, has held it for {time.time() - who['since']:.0f} s"
+    except (OSError, ValueError, KeyError):
+        return "another command holds its lock"
+
+
+@contextlib.contextmanager
+def _named_failure(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MlopsEnvError(
+            f"cannot write {path}: {error.strerror}",
+            code="state-not-writable",
+            hint="free space or mend the permissions there, or set MLOPS_ENV_HOME to a directory you can write",
+        ) from error

@@ -1,0 +1,174 @@
+"""What can be known before anything is made: answered in a second, each with its cure."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlops_env.bootstrap import uv
+from mlops_env.bundle import bundled
+from mlops_env.config import FILE
+from mlops_env.errors import MlopsEnvError, UsageError
+from mlops_env.events import Event
+from mlops_env.orchestrators import Orchestrator
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mlops_env.connection import Connection
+    from mlops_env.events import Emit
+
+_NEEDED_MEMORY_MB = 3000
+"""Mage at its peak takes 1.4 GB beside MLflow's 0.5 GB and a step's own; measured."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One look: `status` is ok, warning or failed; a failed one has a code and a hint."""
+
+    name: str
+    status: str
+    message: str
+    code: str = ""
+    hint: str = ""
+
+
+def checks(connection: Connection, orchestrators: list[Orchestrator], directory: Path) -> list[Check]:
+    """All of them, for a host directory that need not exist yet. Nothing is changed, except that uv may fetch a Python."""
+    return [
+        _platform(),
+        *(_python(connection, orchestrator) for orchestrator in orchestrators),
+        _disk(orchestrators, directory),
+        _memory(),
+        _processor(),
+        _git(),
+    ]
+
+
+def before_up(connection: Connection, intent: Mapping[str, Any], directory: Path, emit: Emit) -> None:
+    """Raise for the first failed check. Where the venvs are there already, only the pipeline file is looked at."""
+    check_pipeline(connection, Path(intent["workspace"]))
+    orchestrator = Orchestrator.read(intent["orchestrator"])
+    if (directory / "venvs" / orchestrator.name).is_dir():
+        return
+    needed = [orchestrator, Orchestrator.read("mlflow")]
+    for check in checks(connection, needed, directory):
+        if check.status == "failed":
+            kind = UsageError if check.code == "platform" else MlopsEnvError
+            raise kind(check.message, code=check.code, hint=check.hint)
+        if check.status == "warning":
+            emit(Event("warning", message=f"{check.message}: {check.hint}"))
+    download, disk = (sum(getattr(o, f"{what}_mb") for o in needed) for what in ("download", "disk"))
+    emit(
+        Event(
+            "note",
+            message=f"the first `up` of {orchestrator.title} downloads up to {download} MB and takes {disk} MB on disk",
+            fields={"download_mb": download, "disk_mb": disk},
+        )
+    )
+
+
+def check_pipeline(connection: Connection, workspace: Path) -> None:
+    """Have the workspace's own pipeline file read by the one who reads it on every host."""
+    if not (workspace / FILE).is_file():
+        return  # ours comes
+    result = connection.run([sys.executable, str(bundled("orchestrators") / "workspace.py"), str(workspace)])
+    if not result.ok:
+        raise UsageError(
+            result.stderr.strip(), code="pipeline-file", hint="mend the file; nothing was started or changed"
+        )
+
+
+def of_services(services: list[dict[str, Any]]) -> list[Check]:
+    """The services of an environment as checks."""
+    return [
+        Check(row["name"], "ok", f"healthy {row['url'] or ''}".strip())
+        if row["healthy"]
+        else Check(row["name"], "failed", row["reason"], "unhealthy", "`mlops-env up` mends what is down")
+        for row in services
+    ]
+
+
+def _platform() -> Check:
+    if sys.platform == "win32":
+        return Check(
+            "platform",
+            "failed",
+            "target local needs Linux, macOS or WSL 2",
+            "platform",
+            "from here: `mlops-env up --target ec2`, or `--target devcontainer`",
+        )
+    return Check("platform", "ok", f"{sys.platform}, Python {sys.version.split()[0]}")
+
+
+def _python(connection: Connection, orchestrator: Orchestrator) -> Check:
+    """The lock is for some Pythons only. uv finds one, or fetches one where it may."""
+    name, specifier = f"python for {orchestrator.name}", orchestrator.python
+    found = connection.run([uv(), "python", "find", "--no-project", specifier])
+    if not found.ok:
+        fetched = connection.run([uv(), "python", "install", specifier])
+        found = connection.run([uv(), "python", "find", "--no-project", specifier]) if fetched.ok else fetched
+    if found.ok:
+        return Check(name, "ok", found.stdout.strip())
+    return Check(
+        name,
+        "failed",
+        f"{orchestrator.title} needs Python {specifier}; this machine has none that uv finds, and uv could not fetch one",
+        "python-missing",
+        "install one (your system's packages, pyenv, or `uv python install 3.12` where GitHub is reachable) and put it "
+        "on PATH",
+    )
+
+
+def _disk(orchestrators: list[Orchestrator], directory: Path) -> Check:
+    needed = sum(orchestrator.disk_mb for orchestrator in orchestrators)
+    existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free // 1_000_000
+    if free < needed:
+        return Check(
+            "disk",
+            "failed",
+            f"{existing} has {free} MB free; the venvs need about {needed} MB",
+            "disk-full",
+            "free some space, or set MLOPS_ENV_HOME to a directory on a larger disk",
+        )
+    return Check("disk", "ok", f"{free} MB free at {existing}, about {needed} MB needed")
+
+
+def _memory() -> Check:
+    import psutil  # noqa: PLC0415 - not needed for `--help`
+
+    free = psutil.virtual_memory().available // 1_000_000
+    if free < _NEEDED_MEMORY_MB:
+        hint = "close something large, or choose --orchestrator prefect, which needs less"
+        return Check(
+            "memory", "warning", f"{free} MB free; {_NEEDED_MEMORY_MB} MB are comfortable", hint=hint
+        )
+    return Check("memory", "ok", f"{free} MB free")
+
+
+def _processor() -> Check:
+    """Polars, in Mage and in the pipeline, dies of "Illegal instruction" without AVX, which containers report as exit 132."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return Check("processor", "ok", os.uname().machine)
+    if os.uname().machine == "x86_64" and " avx" not in flags:
+        return Check(
+            "processor",
+            "failed",
+            "this processor has no AVX, which polars needs",
+            "no-avx",
+            "use a machine with a processor of 2013 or later; in a virtual machine, pass the host's processor through",
+        )
+    return Check("processor", "ok", os.uname().machine)
+
+
+def _git() -> Check:
+    if shutil.which("git"):
+        return Check("git", "ok", "on PATH")
+    return Check("git", "warning", "git is not on PATH: runs will not name a commit", hint="install git")

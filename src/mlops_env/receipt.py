@@ -1,0 +1,90 @@
+"""What `down` found, removed and left, by kind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlops_env.errors import CommandFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pathlib import Path
+
+    from mlops_env.connection import Result
+    from mlops_env.environment import Environment
+
+
+@dataclass(frozen=True)
+class Row:
+    kind: str
+    found: int
+    removed: int
+    left: int
+
+
+@dataclass(frozen=True)
+class Receipt:
+    rows: tuple[Row, ...]
+
+    @property
+    def left(self) -> int:
+        return sum(row.left for row in self.rows)
+
+    @property
+    def found(self) -> int:
+        return sum(row.found for row in self.rows)
+
+    def plus(self, *rows: Row) -> Receipt:
+        return Receipt((*self.rows, *rows))
+
+    def as_json(self) -> list[dict[str, Any]]:
+        return [asdict(row) for row in self.rows]
+
+    def as_text(self) -> str:
+        """A table of four columns, 40 wide."""
+        lines = [f"  {'kind':<14}{'found':>8}{'removed':>10}{'left':>8}"]
+        lines += [f"  {row.kind:<14}{row.found:>8}{row.removed:>10}{row.left:>8}" for row in self.rows]
+        return "\n".join(lines)
+
+
+def parse(result: Result) -> Receipt:
+    """The receipt a sweep printed: one JSON row a line of stdout."""
+    try:
+        rows: Iterable[dict[str, Any]] = [json.loads(line) for line in result.stdout.splitlines()]
+        receipt = Receipt(tuple(Row(**row) for row in rows))
+    except (ValueError, TypeError):
+        receipt = Receipt(())
+    if not result.ok or not receipt.rows:
+        raise CommandFailed(
+            "the sweep did not finish, so nothing can be said about what is left",
+            code="sweep-failed",
+            result=result,
+            hint="run `mlops-env down` again; it is safe to repeat",
+        )
+    return receipt
+
+
+def release_workspace(env: Environment, *, delete: bool) -> Row:
+    """Give the workspace back to the user, or remove what we laid out there: all of it, or `.mlops-env` in their own."""
+    ours = env.workspace / ".mlops-env"
+    if not delete:
+        (ours / "environment.json").unlink(missing_ok=True)
+        return Row("workspace", 0, 0, 0)
+    return _remove("workspace", ours if env.record.own_workspace else env.workspace)
+
+
+def forget(env: Environment) -> Row:
+    """Remove the record, last: without it `down` knows nothing any more."""
+    return _remove("record", env.directory)
+
+
+def _remove(kind: str, directory: Path) -> Row:
+    if not directory.exists():
+        return Row(kind, 0, 0, 0)
+    shutil.rmtree(directory, ignore_errors=True)
+    left = int(directory.exists())
+    return Row(kind, 1, 1 - left, left)
