@@ -25,7 +25,7 @@ _POLL = 0.02
 _GUARD = 'read -r _ || kill -s KILL -- "-$1"'
 
 
-class Interrupted(Exception):  # noqa: N818 (not an error of anybody's)
+class Interrupted(Exception):
     """Somebody wants this to end."""
 
     def __init__(self, signum: int) -> None:

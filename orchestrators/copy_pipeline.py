@@ -29,7 +29,7 @@ def main() -> int:
         return 1
     if check:
         return 0 if _is(owner, identity) else 1
-    owner.write_text(json.dumps(identity) + "\n", encoding="utf-8")
+    files.replace(owner, f"{json.dumps(identity)}\n".encode())
     return 0
 
 

@@ -78,14 +78,14 @@ def write(root: Path, files: Mapping[str, bytes], manifest: Path, section: str) 
         after = {path: digest for path, digest in before.items() if path in files}
         for path, status in ((change.path, change.status) for change in changes):
             if status in ("created", "updated"):
-                _put(root / path, files[path])
+                replace(root / path, files[path])
             elif status == "removed":
                 _remove(root, path)
             if status in ("created", "updated", "ok"):
                 after[path] = _digest(files[path])
         if after != before:
             text = json.dumps({**sections, section: after}, indent=2, sort_keys=True, ensure_ascii=False)
-            _put(manifest, f"{text}\n".encode())
+            replace(manifest, f"{text}\n".encode())
         return changes
 
 
@@ -132,7 +132,7 @@ def _read(manifest: Path) -> dict[str, dict[str, str]]:
     return sections
 
 
-def _put(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     # One name for the temporary file, so that kill -9 leaves at most one, which the next write uses again.
     temporary = path.with_name(f".{path.name}.mlops-env")

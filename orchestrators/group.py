@@ -14,14 +14,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
 import processes
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 _STOP_SECONDS = 10.0
 
 
-class _Stop(Exception):  # noqa: N818 - not an error: the supervisor's wish
+class _Stop(Exception):
     pass
 
 

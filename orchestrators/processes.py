@@ -72,7 +72,7 @@ def listening(found: list[psutil.Process]) -> set[int]:
             connections = process.net_connections("tcp")
         except psutil.Error:
             continue
-        ports |= {c.laddr.port for c in connections if c.status == psutil.CONN_LISTEN}
+        ports |= {c.laddr[1] for c in connections if c.status == psutil.CONN_LISTEN}
     return ports
 
 

@@ -128,6 +128,13 @@ def show(mlflow: Mlflow, environment: Environment, run_key: str) -> dict[str, An
     return next(iter(_search(mlflow, environment.pipeline().name, tags)), None)
 
 
+def abandon(mlflow: Mlflow, environment: Environment, run_key: str) -> None:
+    """Record that a run, whose processes were all killed, will not end by itself."""
+    found = show(mlflow, environment, run_key)
+    if found and found["status"] == "RUNNING":
+        mlflow.update_run(found["mlflow_run_id"], "KILLED")
+
+
 def _search(mlflow: Mlflow, experiment: str, tags: Mapping[str, str], limit: int = 1) -> list[dict[str, Any]]:
     found = mlflow.experiment(experiment)
     if found is None:

@@ -35,6 +35,8 @@ _NOT_FOUND = 127
 # What belongs to us, the orchestrators and the process manager, secrets among it, is no step's business.
 _PRIVATE = re.compile(
     r"(MLOPS_ENV|MAGE|PREFECT|SUPERVISOR|DEFAULT_OWNER)_.*|JWT_SECRET|PYTHONPATH|PYTHONHOME|VIRTUAL_ENV.*"
+    # A user's own MLflow would have the step record elsewhere, or not find its run.
+    r"|MLFLOW_(TRACKING|REGISTRY|EXPERIMENT)_.*"
 )
 # By the id and the service `mlops-env` finds what it started.
 _TOLD = ("MLOPS_ENV_ID", "MLOPS_ENV_NAME", "MLOPS_ENV_SERVICE", "MLOPS_ENV_WORKSPACE")

@@ -16,12 +16,16 @@ import sys
 import threading
 import time
 import xmlrpc.client
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from supervisor.xmlrpc import SupervisorTransport
+
+from files import replace
 from sweep import runtime_directory
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _START_SECONDS = 20.0
 
@@ -66,10 +70,12 @@ class SupervisorError(Exception):
 
 @dataclass(frozen=True)
 class Supervisor:
+    """The daemon of one environment; `host` is the environment's directory on this host."""
+
     identity: str
     host: Path
     tree: Path
-    _reloading: threading.Lock = threading.Lock()
+    _reloading: threading.Lock = field(default_factory=threading.Lock, compare=False)
 
     @property
     def socket(self) -> Path:
@@ -91,11 +97,9 @@ class Supervisor:
         runtime.chmod(0o700)
         for directory in (programs, self.host / "logs"):
             directory.mkdir(parents=True, exist_ok=True)
-        text = _DAEMON.format(
-            logs=_value(self.host / "logs"), runtime=_value(runtime)
-        )
+        text = _DAEMON.format(logs=_value(self.host / "logs"), runtime=_value(runtime))
         configuration = self.host / "supervisord.conf"
-        configuration.write_text(text, encoding="utf-8")
+        replace(configuration, text.encode())
         if self.states() is not None:
             return
         # The daemon outlives this job: it must not carry the mark by which a dead job's processes are found.
@@ -106,9 +110,7 @@ class Supervisor:
         deadline = time.monotonic() + _START_SECONDS
         while self.states() is None:
             if code or time.monotonic() > deadline:
-                said = (self.host / "logs" / "supervisord.start").read_text(
-                    encoding="utf-8", errors="replace"
-                )
+                said = (self.host / "logs" / "supervisord.start").read_text(encoding="utf-8", errors="replace")
                 raise SupervisorError(f"the supervisor did not start: {said.strip()[-500:]}")
             time.sleep(0.05)
 
@@ -131,17 +133,18 @@ class Supervisor:
             state = (self.states() or {}).get(name, {}).get("statename")
             if current and state in {"RUNNING", "STARTING"}:
                 return
-            self.specification(name).write_text(json.dumps(specification), encoding="utf-8")
-            (self.host / "programs" / f"{name}.conf").write_text(self._program(name), encoding="utf-8")
+            replace(self.specification(name), json.dumps(specification).encode())
+            replace(self.host / "programs" / f"{name}.conf", self._program(name).encode())
             self._reload()
             state = (self.states() or {}).get(name, {}).get("statename")
         if state in {"RUNNING", "STARTING"} and not current:
             self.halt(name)
             state = "STOPPED"
         if state not in {"RUNNING", "STARTING"}:
-            self._rpc().startProcess(name, False)  # noqa: FBT003 - `wait`, positional by protocol
+            self._rpc().startProcess(name, False)
 
     def halt(self, name: str) -> None:
+        """Stop it, if it runs."""
         with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
             self._rpc().stopProcess(name)
 
@@ -168,9 +171,7 @@ class Supervisor:
             str(self.tree / "orchestrators" / "group.py"),
             str(self.specification(name)),
         ]
-        return _PROGRAM.format(
-            name=name, command=_value(shlex.join(command)), logs=_value(self.host / "logs")
-        )
+        return _PROGRAM.format(name=name, command=_value(shlex.join(command)), logs=_value(self.host / "logs"))
 
     def _reload(self) -> None:
         rpc = self._rpc()

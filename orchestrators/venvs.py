@@ -13,10 +13,12 @@ import shlex
 import subprocess
 import tomllib
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import workspace
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _STAMP = "mlops-env.digest"
 _METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")  # PEP 723's own expression
@@ -67,9 +69,7 @@ class Venv:
 
     def _uv(self, uv: str, *words: str) -> None:
         # VIRTUAL_ENV of a caller's shell would have uv talk about another venv than this one.
-        variables = {
-            key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}
-        }
+        variables = {key: value for key, value in os.environ.items() if key not in {"VIRTUAL_ENV", "PYTHONPATH"}}
         command = [uv, *words]
         if subprocess.run(command, cwd=self.cwd, env={**variables, **self.settings}, check=False).returncode:
             raise InstallError(f"`uv {words[0]} {words[1]}` for {self.path.name} failed")

@@ -188,7 +188,7 @@ def _text(value: object) -> str:
 
 
 def main() -> int:
-    """`python workspace.py FOLDER`: whether its mlops-env.toml describes a pipeline; if not, everything that is wrong."""
+    """`python workspace.py FOLDER`: everything that is wrong with its mlops-env.toml, if anything is."""
     try:
         load(Path(sys.argv[1]))
     except UsageError as error:

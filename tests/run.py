@@ -9,9 +9,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -23,7 +26,7 @@ def _always() -> str:
 
 def _registry() -> str:
     """Whether packages can be had: asked of uv, which knows the user's registry and proxy."""
-    probe = [BIN / "uv", "pip", "install", "--quiet", "--dry-run", "--refresh", "--target", "unused", "iniconfig"]
+    probe = [str(BIN / "uv"), "pip", "install", "--quiet", "--dry-run", "--refresh", "--target", "unused", "iniconfig"]
     done = subprocess.run(probe, capture_output=True, text=True, check=False, cwd=ROOT)
     return "" if done.returncode == 0 else f"no package registry can be reached: {done.stderr.strip()[-200:]}"
 

@@ -24,7 +24,7 @@ class MageError(Exception):
     """Mage answered that it cannot, will not, or does not know."""
 
 
-class Unreachable(MageError):  # noqa: N818 - a state, not a mistake
+class Unreachable(MageError):
     """Nobody answers, or not with Mage's words: it is starting, or restarting."""
 
 
@@ -41,8 +41,8 @@ class Mage:
         statuses: list[dict[str, Any]] = self._call("GET", "/api/status")["statuses"]
         return statuses[0]
 
-    def log_in(self, user: str, password: str) -> None:
-        session = {"username": user, "password": password}
+    def log_in(self, email: str, password: str) -> None:
+        session = {"email": email, "password": password}
         answer = self._call("POST", "/api/sessions", {"session": session})
         # A JWT, for the browser's cookie; what the API wants as bearer is inside.
         payload = str(answer["session"]["token"]).split(".")[1]

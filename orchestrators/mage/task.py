@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class StepFailed(Exception):  # noqa: N818 - the word that the reader of the log looks for
+class StepFailed(Exception):
     """The step's process ended with another exit code than 0."""
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-_USER = "admin"  # `login` in orchestrator.toml
+_USER = "admin@localhost"  # `login` in orchestrator.toml
 _PATIENCE = 60.0  # seconds that Mage may be away, restarting
 _POLL = 0.5
 _ENDED = ("completed", "failed", "cancelled")

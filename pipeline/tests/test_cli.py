@@ -92,10 +92,11 @@ def test_interrupt(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never answers
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/trips.parquet"
         process = subprocess.Popen([*COMMAND, "ingest", "--train", url], stderr=subprocess.PIPE, text=True)
-        silent.accept()
-        time.sleep(0.2)
-        process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=20)
+        connection, _ = silent.accept()
+        with connection:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGINT)
+            _, error = process.communicate(timeout=20)
     assert process.returncode == 130
     assert error == "interrupted\n"
     assert not list((tmp_path / "cache").rglob("*.part"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import green_trips
 
+from conftest import green_trips
 from nyc_taxi import cli
 from nyc_taxi.features import Statistics
 from nyc_taxi.ingest import ingest

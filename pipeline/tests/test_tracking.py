@@ -15,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("default")  # MLflow's own
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    uri = (tmp_path / "mlflow store ü").as_uri()
+    uri = (tmp_path / "store").as_uri()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     return uri
@@ -40,14 +40,15 @@ def test_a_run_is_logged_whole(tmp_path: Path, features: Features) -> None:
     assert len(run.data.tags["data.validate.sha256"]) == 64
     assert run.data.tags["version.polars"]
     assert run.inputs is not None
-    assert [data.dataset.name for data in run.inputs.dataset_inputs] == [
+    assert sorted(data.dataset.name for data in run.inputs.dataset_inputs) == [
         "green_tripdata_2023-01.parquet",
         "green_tripdata_2023-02.parquet",
     ]
     client = mlflow.MlflowClient()
     assert "report.html" in [artifact.path for artifact in client.list_artifacts(run_id)]
     logged = client.get_logged_model(model_id)
-    assert logged.source_run_id == run_id
+    assert (logged.source_run_id, logged.experiment_id) == (run_id, run.info.experiment_id)
+    assert logged.status == "READY"
     assert {metric.key: metric.value for metric in logged.metrics or []} == result["metrics"]
 
     served = mlflow.pyfunc.load_model(f"models:/{model_id}")

@@ -6,7 +6,6 @@ import json
 import shlex
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_env.bundle import bundled, tree
@@ -16,6 +15,7 @@ from mlops_env.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from mlops_env.bundle import Tree
     from mlops_env.connection import Connection, Result
@@ -56,7 +56,7 @@ class HostScripts:
         return [*self.settings(), "bash", str(self.tree / "bootstrap" / "run.sh"), mode]
 
     def services(self, *words: str) -> list[str]:
-        """A verb of services.py: status, stop, exec SCRIPT …"""
+        """A verb of services.py, such as `status`, or `exec` with one of our scripts."""
         python = self.environment.host / "venvs" / "tools" / "bin" / "python"
         return [*self.settings(), str(python), str(self.tree / "orchestrators" / "services.py"), *words]
 

@@ -47,7 +47,7 @@ app.command()(doctor.doctor)
 
 
 @app.callback(invoke_without_command=True)
-def _main(version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True)) -> None:  # noqa: FBT003
+def _main(version: bool = typer.Option(False, "--version", help="Show the version.", is_eager=True)) -> None:
     if version:
         from mlops_env import __version__  # noqa: PLC0415
 

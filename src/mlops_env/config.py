@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_env.bundle import bundled
 from mlops_env.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 FILE = "mlops-env.toml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
@@ -63,9 +65,7 @@ def orchestrator_names() -> list[str]:
     return sorted(path.parent.name for path in bundled("orchestrators").glob("*/project.py"))
 
 
-def resolve(
-    flags: Mapping[str, str | None], params: list[str], environ: Mapping[str, str], cwd: Path
-) -> Config:
+def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping[str, str], cwd: Path) -> Config:
     """Merge the four sources; a `UsageError` lists every problem at once, each with its source."""
     problems: list[str] = []
     workspace = _workspace(flags.get("workspace"), environ, cwd)
@@ -73,9 +73,7 @@ def resolve(
     if workspace and (workspace / FILE).is_file():
         document = _document(workspace / FILE, problems)
         table = document.get("environment", {}) if isinstance(document.get("environment", {}), dict) else {}
-        problems += [
-            f"{workspace / FILE}: environment.{key}: unknown setting" for key in table if key not in _DEFAULTS
-        ]
+        problems += [f"{workspace / FILE}: environment.{key}: unknown setting" for key in table if key not in _DEFAULTS]
     values: dict[str, str | None] = {}
     for key, default in _DEFAULTS.items():
         variable = f"MLOPS_ENV_{key.upper()}"

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, TYPE_CHECKING, Protocol, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -20,9 +20,7 @@ OnLine = Callable[[str, str], None]
 
 _GRACE_SECONDS = 5.0
 
-_UNPACK = (
-    'set -eu; rm -rf "$1.part"; mkdir -p "$1.part"; tar -xf - -C "$1.part"; rm -rf "$1"; mv "$1.part" "$1"'
-)
+_UNPACK = 'set -eu; rm -rf "$1.part"; mkdir -p "$1.part"; tar -xf - -C "$1.part"; rm -rf "$1"; mv "$1.part" "$1"'
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class Connection(Protocol):
         Interrupted (Ctrl-C), it ends the command with all its children before it raises.
         """
 
-    def __enter__(self) -> Connection: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -104,7 +102,7 @@ class LocalConnection:
         text = {name: "".join(f"{line}\n" for line in lines) for name, lines in captured.items()}
         return Result(tuple(argv), exited, text["stdout"], text["stderr"], time.monotonic() - start)
 
-    def __enter__(self) -> LocalConnection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -7,13 +7,15 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mlops_env.config import FILE, Config, default_orchestrator, default_runtime
 from mlops_env.errors import MlopsEnvError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
 
 SCHEMA = 1
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Event:
-    """Types: `step` and `service` (one line each, by `name`), `run`, `note`, `warning`, `log` (a tool's own line),
-    `output` (a line the user asked to see).
+    """One thing that happened.
 
+    Types: `step`, `service`, `run` and `check` (a line each, by `name`), `note`, `warning`, `page` (of a service, with
+    `url`), `log` (a tool's own line), `output` (a line the user asked to see).
     Statuses of a step: started, ok, changed, failed, skipped, pending.
     """
 
@@ -43,7 +44,7 @@ class Sink(Protocol):
     def result(self, result: dict[str, Any], text: str) -> None:
         """Show the outcome once: `result` for programs, `text` for people."""
 
-    def __enter__(self) -> Sink: ...
+    def __enter__(self) -> Self: ...
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -69,7 +70,7 @@ class JsonSink:
     def result(self, result: dict[str, Any], text: str) -> None:  # noqa: ARG002 - people read the other sink
         self._write({"type": "result", **result})
 
-    def __enter__(self) -> JsonSink:
+    def __enter__(self) -> Self:
         self._write({"type": "version", "version": "1.0"})
         return self
 
@@ -117,6 +118,8 @@ class HumanSink:
         elif event.type == "log":
             if self._verbose:
                 self._print(f"    {event.message}", "dim")
+        elif event.type == "page":
+            return
         elif event.type in {"note", "warning"}:
             self._finished("warning" if event.type == "warning" else "skipped", "", event.message)
         elif event.status in _MARKS:
@@ -155,7 +158,7 @@ class HumanSink:
             self._live.stop()
         self._console.print(text, markup=False, soft_wrap=True)
 
-    def __enter__(self) -> HumanSink:
+    def __enter__(self) -> Self:
         if self._live:
             self._live.start()
         return self

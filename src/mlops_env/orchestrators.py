@@ -64,12 +64,10 @@ def trigger(
             emit(_progress(line))
 
     result = connection.run(scripts.services(*words), on_line=on_line)
-    return _answer(result, "the orchestrator did not take or report the run")
+    return _table(_answer(result, "the orchestrator did not take or report the run"))
 
 
-def find_run(
-    connection: Connection, scripts: HostScripts, params: Mapping[str, str]
-) -> dict[str, Any] | None:
+def find_run(connection: Connection, scripts: HostScripts, params: Mapping[str, str]) -> dict[str, Any] | None:
     """The newest successful run of this code and these parameters in this environment, as MLflow has it."""
     result = connection.run(scripts.services("exec", "runs.py", "find", *_parameters(params)))
     return _optional(_answer(result, "MLflow could not be asked for earlier runs"))
@@ -83,12 +81,12 @@ def show_run(connection: Connection, scripts: HostScripts, key: str) -> dict[str
 
 def status(connection: Connection, scripts: HostScripts) -> dict[str, Any]:
     """The services as they are now: a list of name, state, pid, port, healthy, url, reason."""
-    return _answer(connection.run(scripts.services("status")), "the services could not be asked")
+    return _table(_answer(connection.run(scripts.services("status")), "the services could not be asked"))
 
 
 def stop(connection: Connection, scripts: HostScripts) -> dict[str, Any]:
     """End all services; `stopped` counts the processes that were ended, `left` those that would not."""
-    return _answer(connection.run(scripts.services("stop")), "the services could not be stopped")
+    return _table(_answer(connection.run(scripts.services("stop")), "the services could not be stopped"))
 
 
 @dataclass(frozen=True)
@@ -111,9 +109,7 @@ def login(connection: Connection, environment: Environment) -> Login:
     file = environment.host / "secrets" / declared["secret"]
     result = connection.run(["cat", str(file)])
     if not result.ok:
-        raise CommandFailed(
-            "the password is not there yet", code="no-password", result=result, hint="`mlops-env up`"
-        )
+        raise CommandFailed("the password is not there yet", code="no-password", result=result, hint="`mlops-env up`")
     return Login(declared["user"], result.stdout.rstrip("\n"), str(file))
 
 
@@ -153,24 +149,16 @@ def run_pipeline(
             same = last if last.get("key") == found["run_key"] else {}
             return _run({"id": found["run_key"], "page": "", **same, "state": "completed"}, found)
     waiting = not again and last.get("state") == "triggered" and last.get("params") == dict(params)
-    key = (
-        last["key"]
-        if waiting
-        else f"{environment.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    )
+    key = last["key"] if waiting else f"{environment.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
     environment = environment.save(run={"key": key, "state": "triggered", "params": dict(params)})
     emit(Event("run", "started", "run", "waiting for an earlier run" if waiting else "triggered"))
     answer = trigger(connection, scripts, key, params, emit)
     recorded = show_run(connection, scripts, key) or {}
     if answer["state"] == "completed" and recorded.get("status") != "FINISHED":
         answer["state"] = "failed"
-        emit(
-            Event("warning", message=f"{key} ended in the orchestrator, but MLflow has no finished run of it")
-        )
+        emit(Event("warning", message=f"{key} ended in the orchestrator, but MLflow has no finished run of it"))
     run = _run({"key": key, **answer}, recorded)
-    environment.save(
-        run={"key": key, "params": dict(params), "id": run.id, "state": run.state, "page": run.page}
-    )
+    environment.save(run={"key": key, "params": dict(params), "id": run.id, "state": run.state, "page": run.page})
     emit(Event("run", run.state, "run"))
     return run
 
@@ -212,6 +200,10 @@ def _answer(result: Result, failure: str) -> Any:
             result=result,
             hint="`mlops-env logs` shows the services' own words; `mlops-env up` mends what is down",
         ) from None
+
+
+def _table(value: Any) -> dict[str, Any]:
+    return dict(value)
 
 
 def _optional(value: Any) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ class Check:
 
 
 def checks(connection: Connection, orchestrators: list[Orchestrator], directory: Path) -> list[Check]:
-    """All of them, for a host directory that need not exist yet. Nothing is changed, except that uv may fetch a Python."""
+    """All of them, for a host directory that need not exist. Nothing is changed, but uv may fetch a Python."""
     return [
         _platform(),
         *(_python(connection, orchestrator) for orchestrator in orchestrators),
@@ -117,7 +117,7 @@ def _python(connection: Connection, orchestrator: Orchestrator) -> Check:
     return Check(
         name,
         "failed",
-        f"{orchestrator.title} needs Python {specifier}; this machine has none that uv finds, and uv could not fetch one",
+        f"{orchestrator.title} needs Python {specifier}; uv finds none on this machine and could not fetch one",
         "python-missing",
         "install one (your system's packages, pyenv, or `uv python install 3.12` where GitHub is reachable) and put it "
         "on PATH",
@@ -145,14 +145,12 @@ def _memory() -> Check:
     free = psutil.virtual_memory().available // 1_000_000
     if free < _NEEDED_MEMORY_MB:
         hint = "close something large, or choose --orchestrator prefect, which needs less"
-        return Check(
-            "memory", "warning", f"{free} MB free; {_NEEDED_MEMORY_MB} MB are comfortable", hint=hint
-        )
+        return Check("memory", "warning", f"{free} MB free; {_NEEDED_MEMORY_MB} MB are comfortable", hint=hint)
     return Check("memory", "ok", f"{free} MB free")
 
 
 def _processor() -> Check:
-    """Polars, in Mage and in the pipeline, dies of "Illegal instruction" without AVX, which containers report as exit 132."""
+    """Without AVX polars, in Mage and in the pipeline, dies of "Illegal instruction" (exit 132 of a container)."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

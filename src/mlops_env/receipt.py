@@ -11,7 +11,6 @@ from mlops_env.errors import CommandFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
     from pathlib import Path
 
     from mlops_env.connection import Result
@@ -69,7 +68,7 @@ def parse(result: Result) -> Receipt:
 
 
 def release_workspace(env: Environment, *, delete: bool) -> Row:
-    """Give the workspace back to the user, or remove what we laid out there: all of it, or `.mlops-env` in their own."""
+    """Give the workspace back, or remove what we laid out: all of ours, or `.mlops-env` in the user's own."""
     ours = env.workspace / ".mlops-env"
     if not delete:
         (ours / "environment.json").unlink(missing_ok=True)

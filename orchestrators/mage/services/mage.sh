@@ -11,8 +11,8 @@ project="$MLOPS_ENV_WORKSPACE/.mlops-env/projects/mage"
 unset DEBUG ENV PROJECT_TYPE CLUSTER_TYPE INSTANCE_TYPE REDIS_URL SENTRY_DSN ENABLE_NEW_RELIC KERNEL_MANAGER
 
 export REQUIRE_USER_AUTHENTICATION=1
-export DEFAULT_OWNER_USERNAME=admin          # `login` in orchestrator.toml
-export DEFAULT_OWNER_EMAIL=admin@localhost
+export DEFAULT_OWNER_USERNAME=admin
+export DEFAULT_OWNER_EMAIL=admin@localhost   # `login` in orchestrator.toml: the form asks for an email
 DEFAULT_OWNER_PASSWORD=$(cat "$MLOPS_ENV_SECRETS/mage-password")
 JWT_SECRET=$(cat "$MLOPS_ENV_SECRETS/mage-jwt-secret")
 export DEFAULT_OWNER_PASSWORD JWT_SECRET

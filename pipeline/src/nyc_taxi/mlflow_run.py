@@ -15,12 +15,12 @@ from pathlib import Path
 
 import mlflow.pyfunc
 import pandas as pd
-from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import ColSpec, Schema, TensorSpec
 
+from mlflow import MlflowClient
 from nyc_taxi.errors import TaxiError
 from nyc_taxi.features import Features
 from nyc_taxi.ingest import Role, Source
@@ -75,11 +75,15 @@ class MlflowRun:
             ColSpec("long", "DOLocationID"),
             ColSpec("double", "trip_distance", required=features == "pair"),
         ]
+        run = self._client.get_run(self.run_id)
+        model_id = self._client.create_logged_model(  # in the run's experiment; MLflow itself would take the default
+            run.info.experiment_id, name="model", source_run_id=self.run_id, params=run.data.params
+        ).model_id
         installed = versions()
         with warnings.catch_warnings(action="ignore"):  # MLflow's hints to people who write notebooks
-            logged = Model.log(
+            Model.log(
                 artifact_path=None,
-                name="model",
+                model_id=model_id,
                 flavor=mlflow.pyfunc,
                 run_id=self.run_id,
                 python_model=str(Path(__file__).with_name("served_model.py")),
@@ -89,7 +93,7 @@ class MlflowRun:
                 # Given, so that MLflow need not load the model in another process to find them.
                 pip_requirements=[f"{package}=={installed[package]}" for package in ("mlflow-skinny", "pandas")],
             )
-        return str(logged.model_id)
+        return model_id
 
     def log_metrics(self, metrics: Mapping[str, float]) -> None:
         """On the run and on its model."""

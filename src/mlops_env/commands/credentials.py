@@ -8,9 +8,7 @@ if TYPE_CHECKING:
     from mlops_env.events import Emit
 
 
-def credentials(
-    name: options.Name = None, as_json: options.Json = False, debug: options.Debug = False
-) -> None:
+def credentials(name: options.Name = None, as_json: options.Json = False, debug: options.Debug = False) -> None:
     """Show user and password of the orchestrator.
 
     They were made on the host and are nowhere else.

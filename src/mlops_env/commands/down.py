@@ -56,15 +56,11 @@ def take_down(env: Environment, *, delete_workspace: bool) -> Receipt:
 
 def _outcome(env: Environment, receipt: Receipt, *, kept: bool) -> reporting.Outcome:
     headline = (
-        f"Environment {env.name!r} is gone."
-        if not receipt.left
-        else f"{receipt.left} things are left; see above."
+        f"Environment {env.name!r} is gone." if not receipt.left else f"{receipt.left} things are left; see above."
     )
     lines = [receipt.as_text(), "", headline]
     if kept and env.workspace.exists():
-        lines.append(
-            f"Kept: {env.workspace}, with MLflow's history. It is yours; `--delete-workspace` removes it too."
-        )
+        lines.append(f"Kept: {env.workspace}, with MLflow's history. It is yours; `--delete-workspace` removes it too.")
     if receipt.left:
         lines.append("Run `mlops-env down` again; it is safe to repeat.")
     fields = {"environment": env.name, "receipt": receipt.as_json(), "left": receipt.left}

@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 def init(
     command: Annotated[
         list[str],
-        typer.Option(
-            "--run", help="A step's command; several make several steps, in order.", metavar="COMMAND"
-        ),
+        typer.Option("--run", help="A step's command; several make several steps, in order.", metavar="COMMAND"),
     ],
     param: options.Params = None,
     workspace: Annotated[str, typer.Option(help="The folder with your code.", metavar="DIR")] = ".",
@@ -43,9 +41,7 @@ def init(
         path = folder / config.FILE
         text = pipeline_file(folder.name, command, config.parameters(param or []))
         if path.exists() and path.read_text(encoding="utf-8") != text:
-            raise UsageError(
-                f"{path} exists and says something else", code="file-exists", hint="edit it; it is yours"
-            )
+            raise UsageError(f"{path} exists and says something else", code="file-exists", hint="edit it; it is yours")
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:

@@ -14,9 +14,7 @@ def logs(
     service: Annotated[str | None, typer.Argument(help="One service; else all.")] = None,
     name: options.Name = None,
     lines: Annotated[int, typer.Option("--lines", "-l", help="How many of the last lines.")] = 50,
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Go on showing new lines, until Ctrl-C.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing new lines, until Ctrl-C.")] = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -37,9 +35,7 @@ def logs(
         directory = env.host / "logs"
         known = sorted(path.stem for path in directory.glob("*.log"))
         if not known:
-            raise UsageError(
-                "no service has started yet, so there are no logs", code="no-logs", hint="`mlops-env up`"
-            )
+            raise UsageError("no service has started yet, so there are no logs", code="no-logs", hint="`mlops-env up`")
         if service and service not in known:
             raise UsageError(
                 f"no logs of {service!r}; there are: {', '.join(known)}",
@@ -51,9 +47,7 @@ def logs(
         with LocalConnection() as connection:
             connection.run(
                 ["tail", "-n", str(lines), *follows, *wanted],
-                on_line=lambda stream, line: emit(
-                    Event("output" if stream == "stdout" else "log", message=line)
-                ),
+                on_line=lambda stream, line: emit(Event("output" if stream == "stdout" else "log", message=line)),
             )
         return reporting.Outcome("", {"environment": env.name, "services": known})
 

@@ -6,16 +6,10 @@ from typing import Annotated
 
 import typer
 
-Name = Annotated[
-    str | None, typer.Option("--name", "-n", help="The environment. [default: default]", metavar="NAME")
-]
+Name = Annotated[str | None, typer.Option("--name", "-n", help="The environment. [default: default]", metavar="NAME")]
 Target = Annotated[str | None, typer.Option(help="Where it lives: local.", metavar="TARGET")]
-Orchestrator = Annotated[
-    str | None, typer.Option(help="What runs the pipeline. [default: mage]", metavar="NAME")
-]
-Runtime = Annotated[
-    str | None, typer.Option(help="How services run there: venv.", metavar="RUNTIME")
-]
+Orchestrator = Annotated[str | None, typer.Option(help="What runs the pipeline. [default: mage]", metavar="NAME")]
+Runtime = Annotated[str | None, typer.Option(help="How services run there: venv.", metavar="RUNTIME")]
 Workspace = Annotated[
     str | None,
     typer.Option(
@@ -23,9 +17,7 @@ Workspace = Annotated[
         metavar="DIR",
     ),
 ]
-Params = Annotated[
-    list[str] | None, typer.Option("--param", "-p", help="A parameter of the run.", metavar="KEY=VALUE")
-]
+Params = Annotated[list[str] | None, typer.Option("--param", "-p", help="A parameter of the run.", metavar="KEY=VALUE")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing.")]
 Json = Annotated[bool, typer.Option("--json", help="Events and the result as NDJSON on stdout.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Tools' own output, and a traceback on errors.")]

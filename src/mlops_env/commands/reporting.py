@@ -6,7 +6,6 @@ import signal
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +15,7 @@ from mlops_env.errors import CommandFailed, MlopsEnvError, UsageError
 from mlops_env.events import HumanSink, JsonSink
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import FrameType
 
     from mlops_env.events import Emit, Sink

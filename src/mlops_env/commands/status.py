@@ -59,9 +59,7 @@ def look(connection: Connection, env: Environment) -> dict[str, Any]:
 
 
 def _text(look: dict[str, Any]) -> str:
-    lines = [
-        f"{look['environment']}: {look['health']} ({look['orchestrator']} on {look['target']}, {look['runtime']})"
-    ]
+    lines = [f"{look['environment']}: {look['health']} ({look['orchestrator']} on {look['target']}, {look['runtime']})"]
     for service in look["services"]:
         where = service["url"] or ""
         lines.append(f"  {service['name']:<16}{service['reason'] or 'healthy'}  {where}".rstrip())

@@ -39,11 +39,7 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
         }
     lines.append("")
     for name, url in urls.items():
-        login = (
-            f"   user {orchestrator.login['user']}"
-            if name == orchestrator.name and orchestrator.login
-            else ""
-        )
+        login = f"   user {orchestrator.login['user']}" if name == orchestrator.name and orchestrator.login else ""
         lines.append(f"  {name:<10} {url}{login}")
     if orchestrator.login:
         lines.append(f"  password   mlops-env credentials{suffix}")
@@ -79,12 +75,10 @@ def _page(run: Run, urls: Mapping[str, str], orchestrator: str) -> str:
 
 
 def _run_lines(run: Run, urls: Mapping[str, str], orchestrator: str) -> list[str]:
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in run.metrics.items() if value is not None)
+    shown = ", ".join(f"{name} {value:.6g}" for name, value in run.metrics.items() if value is not None)
     lines = [f"  run        {run.state}" + (f": {shown}" if shown else "")]
     if _page(run, urls, orchestrator):
         lines.append(f"             {_page(run, urls, orchestrator)}")
     if run.mlflow_run_id and "mlflow" in urls:
-        lines.append(
-            f"             {urls['mlflow']}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}"
-        )
+        lines.append(f"             {urls['mlflow']}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}")
     return lines

@@ -63,7 +63,5 @@ def bring_up(asked: Config, emit: Emit, *, run: bool) -> reporting.Outcome:
         preflight.before_up(connection, intent, environment.state_root() / asked.name / "host", emit)
         env = found.save(**intent) if found else environment.create(asked.name, intent)
         scripts, converged = bootstrap.bring(connection, env, emit)
-        done = (
-            orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=False) if run else None
-        )
+        done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=False) if run else None
     return summary.of_up(env.record, converged.urls, done)

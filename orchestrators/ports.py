@@ -1,0 +1,73 @@
+"""The ports of an environment's services: chosen once, kept for as long as they are free."""
+
+from __future__ import annotations
+
+import json
+import socket
+from typing import TYPE_CHECKING
+
+import psutil
+
+from events import say
+from files import replace
+from host import recorded_ports
+
+if TYPE_CHECKING:
+    from host import Host
+
+_TRIES = 100
+
+
+class NoPortError(Exception):
+    """Every port that was tried is taken."""
+
+
+def choose(host: Host) -> None:
+    """Keep the ports of services that run; for the others the last one, the preferred one, or the next free."""
+    running = {name for name, info in (host.supervisor.states() or {}).items() if info["pid"]}
+    taken = _of_other_environments(host)
+    for service in host.services:
+        last = host.ports.get(service.name)
+        if not (last and service.name in running):
+            last = _free(service.name, last, service.preferred_port, taken)
+        taken.add(last)
+        host.ports[service.name] = last
+    replace(host.directory / "ports.json", json.dumps(host.ports).encode())
+
+
+def is_free(port: int) -> bool:
+    """Whether we could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _free(service: str, last: int | None, preferred: int, taken: set[int]) -> int:
+    for port in ([last] if last else []) + list(range(preferred, preferred + _TRIES)):
+        if port not in taken and is_free(port):
+            return port
+        if port not in taken and port in {last, preferred}:
+            say("note", service, message=f"{service}: port {port} is taken by {_squatter(port)}")
+    raise NoPortError(f"{service}: no free port from {preferred} to {preferred + _TRIES - 1}")
+
+
+def _of_other_environments(host: Host) -> set[int]:
+    """Also of stopped ones: theirs to come back to."""
+    others = (path for path in host.directory.parent.parent.glob("*/host") if path != host.directory)
+    return {port for path in others for port in recorded_ports(path).values()}
+
+
+def _squatter(port: int) -> str:
+    try:
+        for connection in psutil.net_connections("tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port
+            if listens and connection.pid:
+                command = " ".join(psutil.Process(connection.pid).cmdline())
+                return f"pid {connection.pid} ({command[:80]})"
+    except psutil.Error:
+        pass
+    return "another process (the system does not tell which)"

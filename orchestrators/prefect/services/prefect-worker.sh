@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The process that runs the flow of the generated project whenever the server wants it.
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=orchestrators/prefect/settings.sh
+. "$here/settings.sh"
+
+export PREFECT_API_URL="$MLOPS_ENV_URL/api"
+export PREFECT_API_AUTH_STRING="admin:$password"
+# A flow run is a process that inherits all this.
+export PREFECT_LOGGING_TO_API_BATCH_INTERVAL=1
+export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.1"
+export no_proxy="$NO_PROXY"
+
+cd "$MLOPS_ENV_WORKSPACE/.mlops-env/projects/prefect"
+exec "$MLOPS_ENV_VENVS/prefect/bin/python" "$here/serve.py"
