@@ -18,11 +18,11 @@ _TRACKING = "mlflow"  # stands beside every orchestrator
 
 @dataclass(frozen=True)
 class Service:
-    """One program. `owner` is the directory of orchestrators/ that declares it."""
+    """One program. `owner` is the directory of orchestrators/ that declares it; some listen on no port."""
 
     name: str
     owner: str
-    preferred_port: int
+    preferred_port: int | None
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Host:
     @cached_property
     def services(self) -> list[Service]:
         return [
-            Service(service["name"], owner, service["port"])
+            Service(service["name"], owner, service.get("port"))
             for owner, declared in self.owners.items()
             for service in declared["services"]
         ]
@@ -115,7 +115,7 @@ class Host:
 
     def specification(self, service: Service) -> dict[str, Any]:
         """What group.py runs for this service."""
-        settings = {"MLOPS_ENV_SERVICE": service.name, "MLOPS_ENV_PORT": str(self.ports[service.name])}
+        settings = {"MLOPS_ENV_SERVICE": service.name, "MLOPS_ENV_PORT": str(self.ports.get(service.name, ""))}
         return {
             "argv": ["bash", str(self.script(service.owner, "services", f"{service.name}.sh"))],
             "cwd": str(self.workspace),

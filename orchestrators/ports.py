@@ -27,6 +27,8 @@ def choose(host: Host) -> None:
     running = {name for name, info in (host.supervisor.states() or {}).items() if info["pid"]}
     taken = _of_other_environments(host)
     for service in host.services:
+        if service.preferred_port is None:
+            continue
         last = host.ports.get(service.name)
         if not (last and service.name in running):
             last = _free(service.name, last, service.preferred_port, taken)

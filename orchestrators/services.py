@@ -47,7 +47,7 @@ def check(host: Host) -> bool:
     if states.keys() != {service.name for service in host.services}:
         return False
     for service in host.services:
-        if service.name not in host.ports or states[service.name]["statename"] != "RUNNING":
+        if states[service.name]["statename"] != "RUNNING":
             return False
         if not host.supervisor.is_current(service.name, host.specification(service)):
             return False

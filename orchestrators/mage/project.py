@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     project = ours / "projects" / "mage"
     wanted = project_files(pipeline, environment.id)
     metadata = pipeline_file(pipeline)
-    restore_form(project / metadata, wanted[metadata])
+    restore_form(project / metadata, wanted[metadata])  # for a check too: it changes nothing of what is said
     if not files.bring(project, wanted, ours / "manifest.json", "mage", check=check):
         return 1
     if not check:

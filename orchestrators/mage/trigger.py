@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _USER = "admin@localhost"  # `login` in orchestrator.toml
+_PASSWORD = "mage-password"  # noqa: S105 - the name of its file
 _PATIENCE = 60.0  # seconds that Mage may be away, restarting
 _POLL = 0.5
 _ENDED = ("completed", "failed", "cancelled")
@@ -81,6 +82,18 @@ def patiently(call: Callable[[], T]) -> T:
             time.sleep(_POLL)
 
 
+def log_in(mage: Mage, environment: Environment) -> None:
+    try:
+        mage.log_in(_USER, environment.secret(_PASSWORD))
+    except Unreachable:
+        raise
+    except MageError as error:
+        cure = (
+            f"if you changed the password of {_USER} in Mage, write the new one into {environment.secrets / _PASSWORD}"
+        )
+        raise MageError(f"{error}; {cure}") from error
+
+
 def find_or_start(mage: Mage, pipeline: str, variables: dict[str, str]) -> dict[str, Any]:
     """The latest run with this key, or a new one; as often as asked, never two."""
     for run in mage.runs(pipeline):
@@ -117,7 +130,7 @@ def result(run: Mapping[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
 def run_pipeline(environment: Environment, pipeline: Pipeline, variables: dict[str, str]) -> int:
     mage = Mage(environment.url)
     steps = {uuid: step for step, uuid in names.block_uuids(pipeline).items()}
-    patiently(lambda: mage.log_in(_USER, environment.secret("mage-password")))
+    patiently(lambda: log_in(mage, environment))
     run = patiently(lambda: find_or_start(mage, names.pipeline_uuid(pipeline), variables))
     ended = result(wait(mage, run["id"], steps), steps)
     print(json.dumps(ended, ensure_ascii=False))
@@ -145,6 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MageError as error:
         print(f"Mage: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("no longer waiting; the run goes on in Mage", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import pytest
 
 from nyc_taxi import cli
 from nyc_taxi.errors import DataError
-from nyc_taxi.ingest import cache_folder, ingest
+from nyc_taxi.ingest import ingest
+from nyc_taxi.remote import cache_folder
 
 NAME = "green_tripdata_2023-03.parquet"
 

@@ -72,11 +72,15 @@ def on_this_machine(environment: Environment) -> HostScripts:
 
 
 def bring(connection: Connection, environment: Environment, emit: Emit) -> tuple[HostScripts, Converged]:
-    """Put our files on the host and converge it."""
+    """Put our files on the host, converge it, and remove the files of earlier versions of us."""
     files = tree()
     scripts = HostScripts(environment, tree_directory(environment, files))
-    upload(connection, files, scripts.tree)
-    return scripts, converge(connection, scripts, emit)
+    is_new = upload(connection, files, scripts.tree)
+    converged = converge(connection, scripts, emit)
+    if is_new:
+        others = ["-mindepth", "1", "-maxdepth", "1", "!", "-name", scripts.tree.name]
+        connection.run(["find", str(scripts.tree.parent), *others, "-exec", "rm", "-rf", "{}", "+"])
+    return scripts, converged
 
 
 def uv() -> str:
@@ -93,13 +97,14 @@ def tree_directory(environment: Environment, files: Tree) -> Path:
     return environment.host / "tree" / files.digest
 
 
-def upload(connection: Connection, files: Tree, directory: Path) -> None:
-    """Put the tree on the host unless it is there: its name is its content."""
+def upload(connection: Connection, files: Tree, directory: Path) -> bool:
+    """Put the tree on the host unless it is there, since its name is its content; true if it was put."""
     if connection.run(["test", "-d", str(directory)]).ok:
-        return
+        return False
     result = put(connection, files.tar(), str(directory))
     if not result.ok:
         raise _failure("cannot unpack our files on the host", result, "")
+    return True
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ class HumanSink:
 
         mark, style = _MARKS[status]
         line = Text("  ").append(mark, style).append(f" {name:<14} " if name else " ").append(message)
-        self._console.print(line.append(f"  {took}", "dim") if took else line)
+        self._console.print(line.append(f"  {took}", "dim") if took else line, soft_wrap=True)
 
     def _print(self, text: str, style: str) -> None:
         self._console.print(text, style=style or None, markup=False)

@@ -31,7 +31,6 @@ class Orchestrator:
     python: str
     download_mb: int
     disk_mb: int
-    services: tuple[tuple[str, int], ...]
     login: Mapping[str, str]
 
     @classmethod
@@ -44,7 +43,6 @@ class Orchestrator:
             python=table["python"],
             download_mb=table["download_mb"],
             disk_mb=table["disk_mb"],
-            services=tuple((service["name"], service["port"]) for service in table["services"]),
             login=table.get("login", {}),
         )
 
@@ -91,10 +89,15 @@ def stop(connection: Connection, scripts: HostScripts) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Login:
-    """Who may use the orchestrator's page. `file` is where the password is, on the host."""
+    """Who may use the orchestrator's page.
+
+    `prompt` is what to type or paste where the page asks for the password: some ask for user and password in one field.
+    `file` is where the password is, on the host.
+    """
 
     user: str
     password: str
+    prompt: str
     file: str
 
 
@@ -110,7 +113,9 @@ def login(connection: Connection, environment: Environment) -> Login:
     result = connection.run(["cat", str(file)])
     if not result.ok:
         raise CommandFailed("the password is not there yet", code="no-password", result=result, hint="`mlops-env up`")
-    return Login(declared["user"], result.stdout.rstrip("\n"), str(file))
+    password = result.stdout.rstrip("\n")
+    prompt = declared.get("prompt", "{password}").format(user=declared["user"], password=password)
+    return Login(declared["user"], password, prompt, str(file))
 
 
 @dataclass(frozen=True)

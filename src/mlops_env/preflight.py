@@ -108,10 +108,10 @@ def _platform() -> Check:
 def _python(connection: Connection, orchestrator: Orchestrator) -> Check:
     """The lock is for some Pythons only. uv finds one, or fetches one where it may."""
     name, specifier = f"python for {orchestrator.name}", orchestrator.python
-    found = connection.run([uv(), "python", "find", "--no-project", specifier])
+    found = connection.run([uv(), "python", "find", "--system", "--no-project", specifier])
     if not found.ok:
         fetched = connection.run([uv(), "python", "install", specifier])
-        found = connection.run([uv(), "python", "find", "--no-project", specifier]) if fetched.ok else fetched
+        found = connection.run([uv(), "python", "find", "--system", "--no-project", specifier]) if fetched.ok else fetched
     if found.ok:
         return Check(name, "ok", found.stdout.strip())
     return Check(

@@ -23,11 +23,11 @@ export MAGE_REPO_PATH="$project"             # before the first import: otherwis
 export IPYTHONDIR="$state/ipython"           # the editor's kernel would write to ~/.ipython
 export DISABLE_AUTO_BROWSER_OPEN=1
 export MAGE_PUBLIC_HOST="$MLOPS_ENV_URL"
-export SCHEDULER_TRIGGER_INTERVAL=1          # seconds; with the default of 10 each step waits that long
-export SERVER_VERBOSITY=WARNING              # INFO is a line a second
+export SCHEDULER_TRIGGER_INTERVAL=1          # seconds; a run waits that long for its start, by default 10
+export SERVER_VERBOSITY=WARNING              # INFO is a line a second, for ever
 
 mkdir -p "$state"
 chmod 700 "$state"
-echo $$ > "$state/server.pid"            # exec keeps it: trigger.py health compares
+echo $$ > "$state/server.pid"                # exec keeps it: trigger.py health compares
 
 exec "$MLOPS_ENV_VENVS/mage/bin/python" -P "$here/serve.py" "$project" "$MLOPS_ENV_PORT"

@@ -9,15 +9,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import platformdirs
 import polars as pl
 
-from nyc_taxi import download
-from nyc_taxi.console import say
 from nyc_taxi.errors import DataError
-from nyc_taxi.months import KINDS, SHIPPED_FOLDER, SHIPPED_SHA256, Kind, Month, at_hand
+from nyc_taxi.months import KINDS, SHIPPED_FOLDER, SHIPPED_SHA256, Kind, Month
 
-TLC_URL = "https://d37ci6vzurychx.cloudfront.net/trip-data"
 _MAGIC = b"PAR1"
 _SMALLEST_PARQUET = 12  # the magic twice and the length of the footer
 
@@ -38,21 +34,22 @@ class Source:
     sha256: str
 
 
-def cache_folder() -> Path:
-    return platformdirs.user_cache_path("nyc-taxi")
-
-
 def ingest(asked: str, kind: str | None, *, distance: bool) -> Source:
     """The checked file for a month, an address or a path; `distance`: trip_distance is needed."""
     month = Month.parse(asked, kind or "green")
-    if month is not None:
-        path = _month_file(month)
-    elif urlsplit(asked).scheme in {"http", "https"}:
-        path, month = _address_file(asked)
+    if month is not None and month.file_name in SHIPPED_SHA256:
+        path = SHIPPED_FOLDER / month.file_name
+    elif month is not None or urlsplit(asked).scheme in {"http", "https"}:
+        from nyc_taxi import remote  # noqa: PLC0415 - what downloads need is not imported by runs without one
+
+        if month is not None:
+            path = remote.month_file(month, check)
+        else:
+            path, month = remote.address_file(asked, check)
     else:
         path = Path(asked).expanduser().absolute()
         month = Month.of_file(path.name)
-    found, rows = check(path, month, name=str(path), distance=distance)
+    found, rows = check(path, month, str(path), distance=distance)
     if kind is not None and found.name != kind:
         raise DataError(f"{path}: holds {found.name} trips, not {kind}", f"leave out --kind, or give a {kind} file")
     with reading(path), path.open("rb") as file:
@@ -62,48 +59,24 @@ def ingest(asked: str, kind: str | None, *, distance: bool) -> Source:
     return Source(asked, str(path), found.name, str(month) if month else None, path.stat().st_size, rows, sha256)
 
 
-def _month_file(month: Month) -> Path:
-    if month.file_name in SHIPPED_SHA256:
-        return SHIPPED_FOLDER / month.file_name
-    cache = cache_folder()
-    target = cache / month.file_name
-    if not target.exists():
-        url = f"{os.environ.get('NYC_TAXI_BASE_URL') or TLC_URL}/{month.file_name}"
-        say(f"{month.kind} {month} is not at hand; downloading {url}")
-        try:
-            download.fetch(url, target, lambda part: check(part, month, name=url))
-        except download.UnreachableError as error:
-            raise DataError(
-                f"{str(error).partition(chr(10))[0]}",
-                f"check the network, or use a month that is at hand: {', '.join(at_hand(cache))}",
-            ) from error
-    return target
-
-
-def _address_file(url: str) -> tuple[Path, Month | None]:
-    name = urlsplit(url).path.rpartition("/")[2] or "trips.parquet"
-    month = Month.of_file(name)
-    target = cache_folder() / "addresses" / hashlib.sha256(url.encode()).hexdigest()[:16] / name
-    download.fetch(url, target, lambda part: check(part, month, name=url))
-    return target, month
-
-
 @contextmanager
 def reading(path: Path | str) -> Iterator[None]:
     """Names the file that cannot be read: whatever polars raises here, damaged bytes are the cause."""
     try:
         yield
     except FileNotFoundError as error:
+        from nyc_taxi.remote import at_hand  # noqa: PLC0415 - as above
+
         raise DataError(
             f"{path}: no such file",
-            f"give a parquet file, an http address or a month; at hand: {', '.join(at_hand(cache_folder()))}",
+            f"give a parquet file, an http address or a month; at hand: {at_hand()}",
         ) from error
     except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         cause = str(error).partition("\n")[0]
         raise DataError(f"{path}: cannot be read: {cause}", "get the file again; it is damaged") from error
 
 
-def check(path: Path, month: Month | None, *, name: str, distance: bool = False) -> tuple[Kind, int]:
+def check(path: Path, month: Month | None, name: str, *, distance: bool = False) -> tuple[Kind, int]:
     """Raises unless `path` is a parquet file with trips of `month`; the kind of trips in it and its rows."""
     with reading(path):
         _check_parquet(path, name)

@@ -78,11 +78,3 @@ class Month:
     @property
     def end(self) -> dt.datetime:
         return self.first + dt.timedelta(days=calendar.monthrange(self.year, self.month)[1])
-
-
-def at_hand(cache: Path) -> list[str]:
-    """What can be used without a network, as "green 2023-01 (shipped)"."""
-    found = [(name, "shipped") for name in SHIPPED_SHA256]
-    found += [(file.name, "downloaded") for file in cache.glob("*.parquet")]
-    months = [(month, origin) for name, origin in found if (month := Month.of_file(name))]
-    return sorted(f"{month.kind} {month} ({origin})" for month, origin in months)

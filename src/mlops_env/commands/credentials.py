@@ -22,6 +22,8 @@ def credentials(name: options.Name = None, as_json: options.Json = False, debug:
         with LocalConnection() as connection:
             login = orchestrators.login(connection, env)
         text = f"user      {login.user}\npassword  {login.password}\nfile      {login.file}"
+        if login.prompt != login.password:
+            text += f"\nThe page asks for both in one field: {login.prompt}"
         fields = {"user": login.user, "password": login.password, "file": login.file}
         return reporting.Outcome(text, {"environment": env.name, **fields})
 

@@ -55,7 +55,7 @@ def open_(
             url, user, copied = pages[wanted]["url"], "", False
             if wanted == env.record.orchestrator and orchestrators.Orchestrator.read(wanted).login:
                 login = orchestrators.login(connection, env)
-                user, copied = login.user, _copy(connection, login.password)
+                user, copied = login.user, _copy(connection, login.prompt)
         opened = webbrowser.open(url)
         lines = [url, f"user {user}" if user else "", "its password is in the clipboard" if copied else ""]
         if user and not copied:
