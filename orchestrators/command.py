@@ -121,19 +121,20 @@ class _Output:
 
     def _copy(self, source: IO[bytes], target: TextIO) -> None:
         listening = True
-        for line in iter(lambda: source.readline(65536), b""):
-            text = line.decode(errors="replace").rstrip()
-            if text:
-                self._tail.append(text)
-                if target is sys.stdout:
-                    self.last_line = text
-            if listening:
-                try:
-                    target.buffer.write(line)
-                    target.buffer.flush()
-                except OSError:  # the orchestrator's task that read us is gone: so is the reason to go on
-                    listening = False
-                    _signal_group(self._child, signal.SIGTERM)
+        with source:
+            for line in iter(lambda: source.readline(65536), b""):
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    self._tail.append(text)
+                    if target is sys.stdout:
+                        self.last_line = text
+                if listening:
+                    try:
+                        target.buffer.write(line)
+                        target.buffer.flush()
+                    except OSError:  # the orchestrator's task that read us is gone: so is the reason to go on
+                        listening = False
+                        _signal_group(self._child, signal.SIGTERM)
 
     def finish(self) -> None:
         for thread in self._threads:

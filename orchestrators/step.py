@@ -141,6 +141,8 @@ def step_variables(base: Mapping[str, str], task: Task, run_id: str) -> dict[str
         "no_proxy": no_proxy,
         "MLFLOW_TRACKING_URI": task.environment.tracking_uri,
         "MLFLOW_RUN_ID": run_id,
+        # It would write an id to ~/.config/mlflow, which nobody would remove.
+        "MLFLOW_DISABLE_TELEMETRY": base.get("MLFLOW_DISABLE_TELEMETRY", "true"),
         "MLOPS_ENV_RUN_DIR": str(task.folder),
         **{f"PARAM_{re.sub('[^A-Za-z0-9]', '_', name).upper()}": value for name, value in task.params.items()},
     }

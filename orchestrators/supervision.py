@@ -130,18 +130,14 @@ class Supervisor:
         """Have this service running with this specification: started, restarted, or left alone."""
         with self._reloading:
             current = self.is_current(name, specification)
-            state = (self.states() or {}).get(name, {}).get("statename")
-            if current and state in {"RUNNING", "STARTING"}:
+            if current and (self.states() or {}).get(name, {}).get("statename") in {"RUNNING", "STARTING"}:
                 return
             replace(self.specification(name), json.dumps(specification).encode())
             replace(self.host / "programs" / f"{name}.conf", self._program(name).encode())
-            self._reload()
-            state = (self.states() or {}).get(name, {}).get("statename")
-        if state in {"RUNNING", "STARTING"} and not current:
-            self.halt(name)
-            state = "STOPPED"
-        if state not in {"RUNNING", "STARTING"}:
-            self._rpc().startProcess(name, False)
+            if name in self._reload():  # started just now; a TERM so soon could be lost, and with it half a minute
+                return
+        self.halt(name)
+        self._rpc().startProcess(name, False)
 
     def halt(self, name: str) -> None:
         """Stop it, if it runs."""
@@ -173,7 +169,8 @@ class Supervisor:
         ]
         return _PROGRAM.format(name=name, command=_value(shlex.join(command)), logs=_value(self.host / "logs"))
 
-    def _reload(self) -> None:
+    def _reload(self) -> set[str]:
+        """Read the programs again; returns those that were started by that, new or changed."""
         rpc = self._rpc()
         added, changed, removed = rpc.reloadConfig()[0]
         for name in (*removed, *changed):
@@ -181,7 +178,8 @@ class Supervisor:
                 rpc.stopProcessGroup(name)
                 rpc.removeProcessGroup(name)
         for name in (*added, *changed):
-            rpc.addProcessGroup(name)  # and starts it
+            rpc.addProcessGroup(name)
+        return {*added, *changed}
 
     def _rpc(self) -> Any:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")

@@ -151,6 +151,8 @@ def _problems(table: Mapping[str, Any]) -> list[str]:
         problems.append("pipeline.name: a name of letters, digits, `.`, `_` and `-`")
     if not isinstance(table.get("params", {}), dict):
         problems.append('pipeline.params: a table such as {train = "2023-01"}')
+    elif any("\0" in f"{name}{value}" for name, value in table.get("params", {}).items()):
+        problems.append("pipeline.params: no process can be given a NUL character")
     steps = table.get("steps")
     if not isinstance(steps, list) or not steps:
         return [*problems, 'pipeline.steps: a list such as [{name = "train", run = "python train.py"}]']
@@ -168,6 +170,8 @@ def _step_problems(step: object) -> list[str]:
     if not _is_name(step.get("name")):
         problems.append("name: a name of letters, digits, `.`, `_` and `-`")
     try:
+        if "\0" in (step.get("run") or ""):
+            problems.append("run: no process can be given a NUL character")
         if not shlex.split(step.get("run") or ""):
             problems.append("run: the command of this step")
     except (ValueError, AttributeError, TypeError) as error:  # an open quote; not text

@@ -6,6 +6,7 @@ With MLOPS_ENV_TIERS=all (what CI sets) a tier that cannot run is a failure, nev
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -31,6 +32,11 @@ def _registry() -> str:
     return "" if done.returncode == 0 else f"no package registry can be reached: {done.stderr.strip()[-200:]}"
 
 
+def _browser() -> str:
+    missing = [program for program in ("chromium", "chromedriver") if not shutil.which(program)]
+    return f"{' and '.join(missing)} not on PATH (Debian: apt-get install chromium-driver)" if missing else _registry()
+
+
 @dataclass(frozen=True)
 class Tier:
     """`obstacle` says why it cannot run here, or nothing."""
@@ -47,6 +53,7 @@ def _pytest(*words: str) -> tuple[str, ...]:
 TIERS = (
     Tier("unit", (_pytest("tests/unit"), _pytest("-c", "pipeline/pyproject.toml", "pipeline/tests")), _always),
     Tier("wheel", (_pytest("tests/test_wheel.py"),), _registry),
+    Tier("browser", (_pytest("tests/browser", "--timeout=300"),), _browser),
     Tier("integration", (_pytest("tests/integration", "--timeout=900"),), _registry),
 )
 

@@ -8,7 +8,7 @@
 - It creates the owner five seconds after the start, hoping that its scheduler has made the tables by then: here the
   tables are made first, and nobody waits.
 - Its editor's kernel obeys whoever connects to its ports on loopback: here only who knows the key.
-- Its temporary files stay in /tmp for ever: here they are in its state directory.
+- Its temporary files stay in /tmp for ever: here they go with the environment.
 """
 
 import logging
@@ -40,12 +40,19 @@ def require_port(port: int) -> None:
             sys.exit(f"port {port} of 127.0.0.1 cannot be used: {error.strerror}; end what listens there")
 
 
+def temporary_folder(state: Path) -> Path:
+    """In the state directory; where that makes the path of a socket too long, beside the supervisor's own socket."""
+    folder = state / "tmp"
+    if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
+        return folder
+    return Path("/tmp", f"mlops-env-{os.getuid()}-{os.environ['MLOPS_ENV_ID'][:8]}", "mage")  # noqa: S108 - 0700, ours
+
+
 def use_temporary_folder(folder: Path) -> None:
     """For this process and those it forks, not for the steps: TMPDIR stays as it was."""
-    if len(os.fsencode(folder)) <= _LONGEST_FOLDER:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        tempfile.tempdir = str(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    tempfile.tempdir = str(folder)
 
 
 def sign_kernel_messages(managers: Any) -> None:
@@ -76,7 +83,7 @@ def show_workspace(files: Any, project: Path, workspace: Path) -> None:
 def main() -> None:
     project, port = sys.argv[1:]
     require_port(int(port))
-    use_temporary_folder(Path(os.environ["MAGE_DATA_DIR"]) / "tmp")
+    use_temporary_folder(temporary_folder(Path(os.environ["MAGE_DATA_DIR"])))
     # Before anything of Mage copies these names.
     files = import_module("mage_ai.data_preparation.models.file")
     show_workspace(files, Path(project), Path(os.environ["MLOPS_ENV_WORKSPACE"]).resolve())

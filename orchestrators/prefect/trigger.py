@@ -38,7 +38,8 @@ else:
 
 _ENDED = {"COMPLETED": "completed", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
 _POLL_SECONDS = 0.3
-_LATEST_POLL = 15.0  # seconds; the worker asks each second
+_LATEST_POLL = 8.0  # seconds; the worker asks each second
+_WORKER_PATIENCE = 90.0  # seconds that the worker may be away, restarting
 _PATIENCE = 60.0  # seconds that the server may be away, restarting
 _NOT_FOUND, _SERVER_ERROR = 404, 500
 
@@ -108,11 +109,15 @@ def health(environment: Environment) -> str:
         deployment = prefect.deployment(environment.pipeline().name)
     except PrefectError as error:
         return "the worker has not registered the flow yet" if error.code == _NOT_FOUND else str(error)
-    if not (polled := deployment.get("last_polled")):
+    if (age := seconds_since_poll(deployment)) is None:
         return "the worker has not asked for work yet"
-    # The server's own status lags a minute behind a worker that died.
-    age = (datetime.now(UTC) - datetime.fromisoformat(polled)).total_seconds()
     return "" if age < _LATEST_POLL else f"no worker has asked for work for {age:.0f} seconds"
+
+
+def seconds_since_poll(deployment: Mapping[str, Any]) -> float | None:
+    # The server's own status lags a minute behind a worker that died.
+    polled = deployment.get("last_polled")
+    return (datetime.now(UTC) - datetime.fromisoformat(polled)).total_seconds() if polled else None
 
 
 def run(environment: Environment, run_key: str, params: Mapping[str, str]) -> dict[str, Any]:
@@ -122,11 +127,12 @@ def run(environment: Environment, run_key: str, params: Mapping[str, str]) -> di
     names = identifiers(pipeline.params)
     parameters = {names[name]: value for name, value in values.items()}
     prefect = Prefect(environment, patience=_PATIENCE, timeout=20)
-    deployment = prefect.deployment(pipeline.name)["id"]
+    deployment = prefect.deployment(pipeline.name)
     flow_run = prefect.call(
-        f"/deployments/{deployment}/create_flow_run",
+        f"/deployments/{deployment['id']}/create_flow_run",
         {"name": run_key, "parameters": {**parameters, RUN_KEY: run_key}, "idempotency_key": run_key},
     )
+    seen = time.monotonic()
     told: dict[str, str] = {}
     while True:
         flow_run = prefect.call(f"/flow_runs/{flow_run['id']}")
@@ -137,13 +143,18 @@ def run(environment: Environment, run_key: str, params: Mapping[str, str]) -> di
                 print(f"step {task['name']}: {task['state_name'].lower()}", file=sys.stderr)
         if state := _ENDED.get(flow_run["state_type"]):
             break
+        age = seconds_since_poll(prefect.deployment(pipeline.name))
+        if age is not None and age < _LATEST_POLL:
+            seen = time.monotonic()
+        elif time.monotonic() > seen + _WORKER_PATIENCE:
+            raise PrefectError("nobody runs it: the worker is gone (see `mlops-env logs prefect-worker`)")
         time.sleep(_POLL_SECONDS)
     if state != "completed":
         print(flow_run["state"].get("message") or "", file=sys.stderr)
     return {
         "id": flow_run["id"],
         "state": state,
-        "page": f"/runs/flow-run/{flow_run['id']}",
+        "page": f"/v2/runs/flow-run/{flow_run['id']}",
         "failed_step": None if state == "completed" else failed_step(tasks),
     }
 

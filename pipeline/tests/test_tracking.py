@@ -1,5 +1,7 @@
 """What MLflow gets, told by MLflow itself (its file store: a server is the integration tier's)."""
 
+import errno
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -92,3 +94,17 @@ def test_an_mlflow_that_does_not_answer(
     error = capsys.readouterr().err
     assert "error: MLflow: API request to http://127.0.0.1:9" in error
     assert "cure: check that the server at MLFLOW_TRACKING_URI is up" in error
+
+
+@pytest.mark.usefixtures("store")
+def test_a_full_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from nyc_taxi import cli  # noqa: PLC0415
+
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/model")  # noqa: S108
+
+    monkeypatch.setattr("mlflow.models.Model.log", full)
+    assert cli.main(["run", "--run-dir", str(tmp_path)]) == 1
+    assert "error: MLflow: [Errno 28] No space left on device: '/tmp/model'\n  cure: free" in capsys.readouterr().err

@@ -172,6 +172,7 @@ _CAUSES: Sequence[tuple[tuple[str, ...], str, str]] = (
             "tcp connect error",
             "Network is unreachable",
             "Network connectivity is disabled",
+            "the network was disabled",
         ),
         "network",
         "the package registry cannot be reached; check the network or the proxy settings, then run it again",

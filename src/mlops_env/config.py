@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_env.bundle import bundled
 from mlops_env.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,6 +60,8 @@ def parameters(items: list[str]) -> dict[str, str]:
 
 def orchestrator_names() -> list[str]:
     """The orchestrators that can be chosen: those that know how to trigger a run."""
+    from mlops_env.bundle import bundled  # noqa: PLC0415 - `--help` needs of this module only the defaults
+
     return sorted(path.parent.name for path in bundled("orchestrators").glob("*/project.py"))
 
 
@@ -71,8 +71,10 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
     workspace = _workspace(flags.get("workspace"), environ, cwd)
     table: Mapping[str, Any] = {}
     if workspace and (workspace / FILE).is_file():
-        document = _document(workspace / FILE, problems)
-        table = document.get("environment", {}) if isinstance(document.get("environment", {}), dict) else {}
+        table = _document(workspace / FILE, problems).get("environment", {})
+        if not isinstance(table, dict):
+            problems.append(f"{workspace / FILE}: environment: must be a table, not {table!r}")
+            table = {}
         problems += [f"{workspace / FILE}: environment.{key}: unknown setting" for key in table if key not in _DEFAULTS]
     values: dict[str, str | None] = {}
     for key, default in _DEFAULTS.items():
@@ -143,6 +145,8 @@ def _overrides(params: list[str], problems: list[str]) -> dict[str, str]:
 
 
 def _document(path: Path, problems: list[str]) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 - as above
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -19,6 +19,7 @@ OnLine = Callable[[str, str], None]
 """Called with `"stdout"` or `"stderr"` and each line as it comes, without its end."""
 
 _GRACE_SECONDS = 5.0
+_SLICE_SECONDS = 0.2
 
 _UNPACK = 'set -eu; rm -rf "$1.part"; mkdir -p "$1.part"; tar -xf - -C "$1.part"; rm -rf "$1"; mv "$1.part" "$1"'
 
@@ -87,15 +88,16 @@ class LocalConnection:
             threading.Thread(target=_read, args=(pipe, name, captured[name], on_line), daemon=True)
             for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr))
         ]
-        for reader in readers:
-            reader.start()
         try:
+            for reader in readers:
+                reader.start()
             if process.stdin:
                 with contextlib.suppress(BrokenPipeError), process.stdin:
                     process.stdin.write(stdin)
-            exited = process.wait()
             for reader in readers:
-                reader.join()
+                while reader.is_alive():  # in slices: a Ctrl-C just before an endless wait would be lost in it
+                    reader.join(_SLICE_SECONDS)
+            exited = process.wait()
         except BaseException:
             _end_group(process)
             raise

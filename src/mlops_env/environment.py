@@ -171,24 +171,27 @@ def find(name: str) -> Environment | None:
     """The recorded environment of this name, if there is one."""
     path = state_root() / name / "environment.json"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        schema = int(values.get("schema", 0))
+        record = _record(name, json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise MlopsEnvError(
             f"the record {path} cannot be read: {error}",
             code="record-unreadable",
             hint=f"restore it, or end what runs by hand and remove {path.parent}",
         ) from error
+    return Environment(name, path.parent, record)
+
+
+def _record(name: str, values: Mapping[str, Any]) -> Record:
+    schema = int(values.get("schema", 0))
     if schema > SCHEMA:
         raise UsageError(
             f"environment {name!r} was made by a newer mlops-env (record schema {schema}, this one knows {SCHEMA})",
             code="record-newer",
             hint="upgrade mlops-env",
         )
-    known = {key: value for key, value in values.items() if key in Record.__dataclass_fields__}
-    return Environment(name, path.parent, Record(**known))
+    return Record(**{key: value for key, value in values.items() if key in Record.__dataclass_fields__})
 
 
 def need(name: str) -> Environment:
@@ -214,14 +217,15 @@ def find_all() -> list[Environment]:
 def locked(name: str, command: str) -> Iterator[None]:
     """Hold the environment's lock, or say who does.
 
-    The kernel frees the lock of a dead holder, so there is nothing to clean up after a kill -9.
+    The kernel frees the lock of a dead holder, so there is nothing to clean up after a kill -9. The file goes with the
+    environment; it does so while it is locked, and who locks a file that has gone opens it anew (filelock sees to it).
     """
     import filelock  # noqa: PLC0415 - as above
 
     root = state_root()
     with _named_failure(root):
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = filelock.FileLock(root / f".{name}.lock", timeout=0)
+        lock = filelock.FileLock(root / f".{name}.lock", timeout=0.1)
         holder = root / f".{name}.holder"
         try:
             lock.acquire()
@@ -239,6 +243,9 @@ def locked(name: str, command: str) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
+        if not (root / name / "environment.json").exists():
+            with contextlib.suppress(PermissionError):  # Windows keeps an open file
+                Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
 
 

@@ -151,7 +151,7 @@ class HumanSink:
         self._console.print(line.append(f"  {took}", "dim") if took else line, soft_wrap=True)
 
     def _print(self, text: str, style: str) -> None:
-        self._console.print(text, style=style or None, markup=False)
+        self._console.print(text, style=style or None, markup=False, soft_wrap=True)
 
     def result(self, result: dict[str, Any], text: str) -> None:  # noqa: ARG002 - programs read the other sink
         if self._live:

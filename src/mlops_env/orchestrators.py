@@ -6,7 +6,7 @@ import json
 import secrets
 import time
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from mlops_env.bundle import bundled
@@ -163,8 +163,13 @@ def run_pipeline(
         answer["state"] = "failed"
         emit(Event("warning", message=f"{key} ended in the orchestrator, but MLflow has no finished run of it"))
     run = _run({"key": key, **answer}, recorded)
-    environment.save(run={"key": key, "params": dict(params), "id": run.id, "state": run.state, "page": run.page})
+    environment = environment.save(
+        run={"key": key, "params": dict(params), "id": run.id, "state": run.state, "page": run.page}
+    )
     emit(Event("run", run.state, "run"))
+    if waiting and not run.ok and recorded.get("status") != "FAILED":
+        emit(Event("warning", message=f"{key} was cut short when its services ended; another run takes its place"))
+        return run_pipeline(connection, replace(scripts, environment=environment), params, emit, again=False)
     return run
 
 

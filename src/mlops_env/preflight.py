@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mlops_env.events import Emit
 
 _NEEDED_MEMORY_MB = 3000
-"""Mage at its peak takes 1.4 GB beside MLflow's 0.5 GB and a step's own; measured."""
+"""The largest orchestrator at its peak takes 1.4 GB beside MLflow's 0.5 GB and a step's own; measured."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,9 @@ def _python(connection: Connection, orchestrator: Orchestrator) -> Check:
     found = connection.run([uv(), "python", "find", "--system", "--no-project", specifier])
     if not found.ok:
         fetched = connection.run([uv(), "python", "install", specifier])
-        found = connection.run([uv(), "python", "find", "--system", "--no-project", specifier]) if fetched.ok else fetched
+        found = (
+            connection.run([uv(), "python", "find", "--system", "--no-project", specifier]) if fetched.ok else fetched
+        )
     if found.ok:
         return Check(name, "ok", found.stdout.strip())
     return Check(
@@ -144,13 +146,13 @@ def _memory() -> Check:
 
     free = psutil.virtual_memory().available // 1_000_000
     if free < _NEEDED_MEMORY_MB:
-        hint = "close something large, or choose --orchestrator prefect, which needs less"
+        hint = "close something large, or choose an --orchestrator that needs less"
         return Check("memory", "warning", f"{free} MB free; {_NEEDED_MEMORY_MB} MB are comfortable", hint=hint)
     return Check("memory", "ok", f"{free} MB free")
 
 
 def _processor() -> Check:
-    """Without AVX polars, in Mage and in the pipeline, dies of "Illegal instruction" (exit 132 of a container)."""
+    """Without AVX polars, which the pipeline uses, dies of "Illegal instruction" (exit 132 of a container)."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:

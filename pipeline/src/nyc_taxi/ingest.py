@@ -71,7 +71,10 @@ def reading(path: Path | str) -> Iterator[None]:
             f"{path}: no such file",
             f"give a parquet file, an http address or a month; at hand: {at_hand()}",
         ) from error
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+    except OSError as error:
+        cause = error.strerror or str(error)
+        raise DataError(f"{path}: cannot be read: {cause}", "check that the file may be read") from error
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         cause = str(error).partition("\n")[0]
         raise DataError(f"{path}: cannot be read: {cause}", "get the file again; it is damaged") from error
 

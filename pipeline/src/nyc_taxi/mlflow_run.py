@@ -123,6 +123,8 @@ def opened(folder: RunFolder | None) -> Iterator[MlflowRun]:
             f"MLflow: {str(error).partition(chr(10))[0]}",
             "check that the server at MLFLOW_TRACKING_URI is up; model and report are in the run folder",
         ) from error
+    except OSError as error:  # MLflow puts a model together in the temporary folder
+        raise TaxiError(f"MLflow: {error}", "free space where temporary files go, or set TMPDIR") from error
 
 
 def _open(client: MlflowClient, folder: RunFolder | None) -> MlflowRun:

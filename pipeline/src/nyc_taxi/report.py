@@ -47,7 +47,7 @@ def _plots(errors: Errors) -> list[str]:
     return [
         _figure(
             "Predicted against actual",
-            "Validation trips; the darker, the more. On the dashed line a prediction is right.",
+            "Validation trips; the stronger the colour, the more. On the dashed line a prediction is right.",
             heatmap(
                 errors.density,
                 LONGEST // CELL,

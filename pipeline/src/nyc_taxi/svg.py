@@ -36,7 +36,7 @@ def bars(
 def heatmap(
     cells: Mapping[tuple[int, int], int], count: int, cell: int, *, label: str, x_label: str, y_label: str
 ) -> str:
-    """`count` by `count` cells of `cell` units, the darker the more; on the diagonal both axes agree."""
+    """`count` by `count` cells of `cell` units, the stronger the more; on the diagonal both axes agree."""
     width, height = _PLOT_WIDTH / count, _PLOT_HEIGHT / count
     most = max(cells.values(), default=1)
     ticks = range(0, count * cell + 1, 10)
@@ -80,7 +80,7 @@ def _text(x: float, y: float, text: str, anchor: str = "middle") -> str:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"  # noqa: PLR2004
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2f}".rstrip("0").rstrip(".")  # noqa: PLR2004
 
 
 def _round_up(value: float) -> float:

@@ -24,7 +24,7 @@ def credentials(name: options.Name = None, as_json: options.Json = False, debug:
         text = f"user      {login.user}\npassword  {login.password}\nfile      {login.file}"
         if login.prompt != login.password:
             text += f"\nThe page asks for both in one field: {login.prompt}"
-        fields = {"user": login.user, "password": login.password, "file": login.file}
+        fields = {"user": login.user, "password": login.password, "prompt": login.prompt, "file": login.file}
         return reporting.Outcome(text, {"environment": env.name, **fields})
 
     reporting.run("credentials", body, as_json=as_json, debug=debug)

@@ -36,11 +36,27 @@ def down(
                 text = f"There is no environment {wanted!r}: nothing to remove."
                 return reporting.Outcome(text, {"environment": wanted, "receipt": [], "left": 0})
             if delete_workspace and not yes:
-                typer.confirm(f"Delete {env.workspace} with all that is in it?", abort=True, err=True)
+                _ask(env, as_json=as_json)
             receipt = take_down(env, delete_workspace=delete_workspace)
         return _outcome(env, receipt, kept=not delete_workspace)
 
     reporting.run("down", body, as_json=as_json, debug=debug)
+
+
+def _ask(env: Environment, *, as_json: bool) -> None:
+    """A usage error unless somebody is there who agrees."""
+    from mlops_env.errors import UsageError  # noqa: PLC0415
+
+    try:
+        agreed = not as_json and typer.confirm(f"Delete {env.workspace} with all that is in it?", err=True)
+    except typer.Abort:
+        agreed = False
+    if not agreed:
+        raise UsageError(
+            f"nothing was removed: {env.workspace} would go with all that is in it",
+            code="not-confirmed",
+            hint="`--yes` says that this is meant",
+        )
 
 
 def take_down(env: Environment, *, delete_workspace: bool) -> Receipt:

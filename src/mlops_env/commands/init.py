@@ -24,7 +24,7 @@ def init(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    r"""Describe your own code in a mlops-env.toml.
+    """Describe your own code in a mlops-env.toml.
 
     `up` then runs it instead of the taxi pipeline.
 
@@ -69,7 +69,14 @@ def pipeline_file(folder: str, commands: list[str], params: dict[str, str]) -> s
 
 
 def _step_name(command: str) -> str:
-    words = shlex.split(command) or ["step"]
+    from mlops_env.errors import UsageError  # noqa: PLC0415
+
+    try:
+        words = shlex.split(command)
+    except ValueError as error:  # an open quote
+        raise UsageError(f"--run {command}: {error}", code="configuration", hint="close the quote") from error
+    if not words:
+        raise UsageError("--run: there is no command", code="configuration", hint='--run "python train.py"')
     script = next((Path(word).stem for word in words if word.endswith((".py", ".sh"))), Path(words[0]).name)
     return _slug(script) or "step"
 

@@ -18,7 +18,7 @@ def logs(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    r"""Show what the services say.
+    """Show what the services say.
 
     \b
       mlops-env logs

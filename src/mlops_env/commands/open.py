@@ -21,7 +21,7 @@ def open_(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    r"""Open a page in the browser.
+    """Open a page in the browser.
 
     The password goes to the clipboard, where there is one, and is never printed.
 

@@ -6,9 +6,14 @@ from typing import Annotated
 
 import typer
 
+from mlops_env.config import default_orchestrator
+
 Name = Annotated[str | None, typer.Option("--name", "-n", help="The environment. [default: default]", metavar="NAME")]
 Target = Annotated[str | None, typer.Option(help="Where it lives: local.", metavar="TARGET")]
-Orchestrator = Annotated[str | None, typer.Option(help="What runs the pipeline. [default: mage]", metavar="NAME")]
+Orchestrator = Annotated[
+    str | None,
+    typer.Option(help=f"What runs the pipeline. [default: {default_orchestrator()}]", metavar="NAME"),
+]
 Runtime = Annotated[str | None, typer.Option(help="How services run there: venv.", metavar="RUNTIME")]
 Workspace = Annotated[
     str | None,

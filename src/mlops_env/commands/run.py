@@ -17,7 +17,7 @@ def run(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    r"""Run the pipeline again, with -p other parameters.
+    """Run the pipeline again, with -p other parameters.
 
     `train` is the same command.
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from mlops_env.commands.reporting import Outcome
 from mlops_env.orchestrators import Orchestrator
+
+_INDENT = " " * 4  # so that MLflow's address of a run fits into 80 columns
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,13 +50,14 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
     if run:
         lines += _run_lines(run, urls, record.orchestrator)
         fields["run"] = run_fields(run, urls, record.orchestrator)
-    suffix = "" if record.name == "default" else f" -n {record.name}"
-    lines += [
-        "  costs      nothing by the hour: it is your machine",
-        "",
-        f"  mlops-env open{suffix}   the pages in a browser      mlops-env run{suffix}    another run, -p KEY=VALUE",
-        f"  mlops-env stop{suffix}   until the next start        mlops-env down{suffix}   all gone but the workspace",
-    ]
+    next_commands = {
+        "open": "the pages in a browser",
+        "run": "another run, with -p KEY=VALUE",
+        "stop": "until the next start",
+        "down": "all gone but the workspace",
+    }
+    lines += ["  costs      nothing by the hour: it is your machine", ""]
+    lines += [f"  mlops-env {f'{verb}{suffix}':<16} {what}" for verb, what in next_commands.items()]
     return Outcome("\n".join(lines), fields, ok=run is None or run.ok)
 
 
@@ -75,10 +79,11 @@ def _page(run: Run, urls: Mapping[str, str], orchestrator: str) -> str:
 
 
 def _run_lines(run: Run, urls: Mapping[str, str], orchestrator: str) -> list[str]:
-    shown = ", ".join(f"{name} {value:.6g}" for name, value in run.metrics.items() if value is not None)
-    lines = [f"  run        {run.state}" + (f": {shown}" if shown else "")]
+    metrics = ", ".join(f"{name} {value:.6g}" for name, value in run.metrics.items() if value is not None)
+    lines = [f"  run        {run.state}"]
+    lines += textwrap.wrap(metrics, 78, initial_indent=_INDENT, subsequent_indent=_INDENT)
     if _page(run, urls, orchestrator):
-        lines.append(f"             {_page(run, urls, orchestrator)}")
+        lines.append(f"{_INDENT}{_page(run, urls, orchestrator)}")
     if run.mlflow_run_id and "mlflow" in urls:
-        lines.append(f"             {urls['mlflow']}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}")
+        lines.append(f"{_INDENT}{urls['mlflow']}/#/experiments/{run.experiment_id}/runs/{run.mlflow_run_id}")
     return lines

@@ -25,13 +25,13 @@ def up(
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    r"""Bring an environment up and run its pipeline.
+    """Bring an environment up and run its pipeline.
 
     It does what is missing, says `ok` for the rest, and is done when the run is in MLflow.
 
     \b
       mlops-env up
-      mlops-env up --orchestrator prefect
+      mlops-env up --workspace ~/my-project
       mlops-env up --name february -p train=2023-02 -p validate=2023-01
     """
 

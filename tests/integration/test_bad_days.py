@@ -1,0 +1,266 @@
+"""Every bad day has an error that names cause and cure, and nothing half-made that the next command cannot handle."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from harness import Machine, mlflow_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Bound, and so nobody else's, but nobody answers."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def nothing_was_made(machine: Machine) -> bool:
+    left = [path for path in machine.home.rglob("*") if path.is_file() and not path.name.startswith(".default.")]
+    return not left and not machine.processes()
+
+
+def test_two_at_once(toy: Machine) -> None:
+    first = toy.start("up").until(lambda event: event["type"] == "step")
+    second = toy("up").failed("environment-busy").result
+    assert str(first.process.pid) in second["error"]["message"]
+    assert "mlops-env up" in second["error"]["message"]
+    toy("down").failed("environment-busy")
+    first.kill()
+    toy("up").succeeded()  # a dead holder holds nothing
+
+
+def test_other_environments_are_left_alone(toy: Machine) -> None:
+    one = toy("up").succeeded().result
+    two = toy("up", "--name", "two").succeeded().result
+    assert not set(one["urls"].values()) & set(two["urls"].values())
+    toy("down", "--name", "two").succeeded()
+    again = toy("up").succeeded()
+    assert set(again.statuses("step").values()) == {"ok"}
+    assert again.result["urls"] == one["urls"]
+
+
+def test_a_failing_step(toy: Machine) -> None:
+    ended = toy("up", "-p", "rmse=bad").failed("run-failed")
+    error = ended.result["error"]
+    assert error["message"] == "environment is up; the run failed in step train"
+    assert "the model does not converge" in error["log"]
+    assert "run" in error["hint"]
+    assert ended.result["run"]["failed_step"] == "train"
+    assert ended.statuses("run") == {"prepare": "completed", "train": "failed", "run": "failed"}
+    (run,) = mlflow_runs(ended.result["urls"]["mlflow"], "toy-pipeline")
+    assert (run["status"], run["tags"]["mlops_env.failed_step"]) == ("FAILED", "train")
+    assert toy("run").succeeded().result["run"]["metrics"] == {"rmse": 1.5}
+
+
+def test_a_command_that_is_not_there(toy: Machine) -> None:
+    folder = toy.home / "mine"
+    folder.mkdir()
+    toy("init", "--run", "trayn --fast", cwd=folder).succeeded()
+    error = toy("up", cwd=folder).failed("run-failed").result["error"]
+    assert "no `trayn` in the pipeline's venv" in error["log"]
+    assert "mlops-env.toml" in error["log"]
+
+
+def test_mlflow_missing_in_the_middle_of_a_run(toy: Machine) -> None:
+    toy("up", "--no-run").succeeded()
+    gate = toy.home / "wait for me"
+    gate.touch()
+    running = toy.start("run", "-p", f"wait={gate}").until(lambda event: event.get("name") == "train")
+    toy.service("mlflow").kill()
+    gate.unlink()
+    running.wait().succeeded()  # it is back before anybody's patience ends
+
+
+def test_a_pipeline_file_with_many_faults(toy: Machine) -> None:
+    folder = toy.home / "mine"
+    folder.mkdir()
+    text = '[environment]\ncolour = "red"\n[pipeline]\nname = "no good"\nsteps = [{name = "a", run = "\'"}, {name = "a"}]\n'
+    (folder / "mlops-env.toml").write_text(text)
+    message = toy("up", cwd=folder).failed("configuration", 2).result["error"]["message"]
+    assert "colour" in message
+    (folder / "mlops-env.toml").write_text(text.replace("colour", "name").replace("red", "default"))
+    message = toy("up", cwd=folder).failed("pipeline-file", 2).result["error"]["message"]
+    assert all(word in message for word in ("pipeline.name", "step 1", "step 2", "two steps are named `a`"))
+    (folder / "mlops-env.toml").write_text("[pipeline\n")
+    toy("up", cwd=folder).failed("configuration", 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["mlops-env.toml"]
+    (folder / "mlops-env.toml").unlink()
+    assert nothing_was_made(toy)
+
+
+def test_an_unknown_orchestrator(toy: Machine) -> None:
+    error = toy("up", "--orchestrator", "mgae").failed("configuration", 2).result["error"]
+    assert "mgae" in error["message"]
+    assert all(name in error["message"] for name in ("mage", "prefect", "toy"))
+    assert nothing_was_made(toy)
+
+
+def test_several_wrong_settings_are_told_at_once(toy: Machine) -> None:
+    toy.settings["MLOPS_ENV_RUNTIME"] = "docker"
+    message = toy("up", "--name", "Big Name", "-p", "x").failed("configuration", 2).result["error"]["message"]
+    assert all(word in message for word in ("--name", "MLOPS_ENV_RUNTIME", "-p x"))
+    del toy.settings["MLOPS_ENV_RUNTIME"]
+
+
+def test_no_network_on_the_first_day(toy: Machine, closed_port: int) -> None:
+    shared = toy.cache
+    toy.cache = toy.folder / "empty cache"
+    toy.settings |= {"UV_DEFAULT_INDEX": f"http://127.0.0.1:{closed_port}/simple", "UV_HTTP_RETRIES": "0"}
+    toy.settings |= {"UV_FIND_LINKS": None, "UV_OFFLINE": None}
+    error = toy("up").failed("network").result["error"]
+    assert "network" in error["hint"]
+    assert toy("down").succeeded().result["left"] == 0
+    toy("up").failed("network")
+    toy.settings.clear()
+    toy.cache = shared
+    toy("up").succeeded()
+
+
+def test_no_fitting_python(toy: Machine, tmp_path: Path) -> None:
+    """Only a Python that the lock was not made for, and no way to fetch another."""
+    uv = Path(sys.executable).parent / "uv"
+    listed = subprocess.run([uv, "python", "list", "--only-installed"], capture_output=True, text=True, check=True)
+    assert listed.stdout
+    tools = [shutil.which(name) for name in ("bash", "env", "sh", "git", "tar", "test", "mkdir", "rm", "mv")]
+    for tool in filter(None, tools):
+        (tmp_path / Path(tool).name).symlink_to(tool)
+    toy.settings |= {"PATH": str(tmp_path), "UV_PYTHON_DOWNLOADS": "never", "UV_PYTHON_INSTALL_DIR": str(tmp_path)}
+    error = toy("up").failed("python-missing").result["error"]
+    assert ">=3.11,<3.13" in error["message"]
+    assert "PATH" in error["hint"]
+    assert nothing_was_made(toy)
+
+
+def test_a_squatted_port(toy: Machine) -> None:
+    server = http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    port = server.server_address[1]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    product = toy.folder / "product"
+    shutil.copytree(toy.product, product)
+    declared = product / "orchestrators" / "toy" / "orchestrator.toml"
+    declared.write_text(declared.read_text().replace("7710", str(port)))
+    toy.product = product
+    ended = toy("up").succeeded()
+    url = ended.result["urls"]["toy"]
+    assert url != f"http://127.0.0.1:{port}"
+    assert f"port {port} is taken by pid {os.getpid()}" in ended.messages()
+    server.shutdown()
+    server.server_close()
+    assert toy("up").succeeded().result["urls"]["toy"] == url  # where it is, it stays
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_an_upgrade_keeps_what_the_user_changed(toy: Machine, own: bool) -> None:
+    product = toy.folder / "product"
+    shutil.copytree(toy.product, product)
+    toy.product = product
+    toy("up").succeeded()
+    train, prepare = toy.workspace / "train.py", toy.workspace / "prepare.py"
+    if own:
+        train.write_text(train.read_text() + "# mine\n")
+    for name in ("train.py", "prepare.py"):
+        path = product / "pipeline" / name
+        path.write_text(path.read_text() + "# a new version\n")
+    ended = toy("up").succeeded()
+    assert ended.statuses("step")["workspace"] == "changed"
+    assert prepare.read_text().endswith("# a new version\n")
+    assert train.read_text().endswith("# mine\n" if own else "# a new version\n")
+    assert ("kept" in ended.messages()) is own
+    assert set(toy("up").succeeded().statuses("step").values()) == {"ok"}
+    assert len(list((toy.host() / "tree").iterdir())) == 1
+
+
+def test_an_edited_step_is_what_runs_next(toy: Machine) -> None:
+    first = toy("up").succeeded().result["run"]
+    train = toy.workspace / "train.py"
+    train.write_text(train.read_text().replace("float(rmse)", "2 * float(rmse)"))
+    second = toy("up").succeeded().result["run"]
+    assert second["metrics"] == {"rmse": 3.0}
+    assert second["key"] != first["key"]
+
+
+def test_stop_and_start(toy: Machine) -> None:
+    up = toy("up").succeeded().result
+    assert toy("stop").succeeded().result["left"] == 0
+    assert toy.processes() == []
+    assert toy("status").succeeded().result["environments"][0]["health"] == "stopped"
+    assert toy("stop").succeeded().result["stopped"] == 0
+    assert toy("start").succeeded().result["urls"] == up["urls"]
+    assert toy("status").succeeded().result["environments"][0]["health"] == "up"
+
+
+def test_down_twice_and_the_workspace_kept_then_deleted(toy: Machine) -> None:
+    toy("up").succeeded()
+    history = toy.workspace / ".mlops-env" / "mlflow" / "toy.json"
+    before = history.read_bytes()
+    assert toy("down").succeeded().result["left"] == 0
+    assert toy("down").succeeded().result["receipt"] == []
+    assert history.read_bytes() == before
+    result = toy("up").succeeded().result
+    assert len(mlflow_runs(result["urls"]["mlflow"], "toy-pipeline")) == 2  # another environment, its history kept
+    receipt = toy("down", "--delete-workspace", "--yes").succeeded().result["receipt"]
+    assert {"kind": "workspace", "found": 1, "removed": 1, "left": 0} in receipt
+    assert not toy.workspace.exists()
+    assert nothing_was_made(toy)
+
+
+def test_down_of_a_users_own_workspace_deletes_only_what_is_ours(toy: Machine) -> None:
+    folder = toy.home / "mine"
+    folder.mkdir()
+    (folder / "train.py").write_text('print("trained")\n')
+    toy("init", "--run", "python train.py", cwd=folder).succeeded()
+    toy("up", cwd=folder).succeeded()
+    toy("down", "--delete-workspace", "--yes", cwd=folder).succeeded()
+    assert sorted(path.name for path in folder.iterdir()) == ["mlops-env.toml", "train.py"]
+
+
+def test_a_folder_with_other_files_is_refused(toy: Machine) -> None:
+    (toy.home / "thesis").mkdir()
+    (toy.home / "thesis" / "chapter.tex").touch()
+    toy("up", "--workspace", "thesis").failed("no-pipeline-file", 2)
+    assert [path.name for path in (toy.home / "thesis").iterdir()] == ["chapter.tex"]
+
+
+def test_another_workspace_is_another_environment(toy: Machine) -> None:
+    toy("up", "--no-run").succeeded()
+    (toy.home / "other").mkdir()
+    error = toy("up", "--workspace", "other").failed("environment-differs", 2).result["error"]
+    assert "--name" in error["hint"]
+    assert "down" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda path: path.symlink_to("nowhere"), "step-gitconfig"),
+        (lambda path: (path.mkdir(), (path / "mine").touch()), "step-gitconfig"),
+    ],
+    ids=["dangling link", "directory with files"],
+)
+def test_a_gitconfig_that_git_cannot_read(toy: Machine, make: Callable[[Path], object], code: str) -> None:
+    make(toy.home / ".gitconfig")
+    assert ".gitconfig" in toy("up", "--no-run").failed(code).result["error"]["log"]
+
+
+@pytest.mark.parametrize("content", [None, b"[user]\n\tname = Zoe\n"], ids=["empty directory", "a real file"])
+def test_a_gitconfig_that_is_mended_or_left_alone(toy: Machine, content: bytes | None) -> None:
+    config = toy.home / ".gitconfig"
+    config.write_bytes(content) if content else config.mkdir()
+    toy("up", "--no-run").succeeded()
+    assert config.read_bytes() == (content or b"")
+    toy("down").succeeded()
+    assert config.exists() is (content is not None)

@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$MLOPS_ENV_WORKSPACE/.mlops-env/mlflow"
+
+exec "$MLOPS_ENV_VENVS/mlflow/bin/python" "$here/serve.py"

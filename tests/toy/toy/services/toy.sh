@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Server and scheduler, on loopback.
+set -eu
+
+here=$(cd "$(dirname "$0")/.." && pwd)
+mkdir -p "$MLOPS_ENV_STATE/toy"
+
+exec "$MLOPS_ENV_VENVS/toy/bin/python" "$here/serve.py"
