@@ -34,7 +34,7 @@ lint: $(VENV)/dev.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/mypy pipeline
+	cd pipeline && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*/services/*.sh .ci/run
 	$(BIN)/shfmt -d bootstrap orchestrators .ci/run

@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 
 def row(name: str, kind: str, figure: float, bar: float, detail: str = "") -> Row:
-    return {"name": name, kind: round(figure, 3), "bar": bar, "met": figure <= bar, "detail": detail}
+    return {"name": name, kind: round(figure, 3), "bar": f"<= {bar}", "met": figure <= bar, "detail": detail}
 
 
 def timed(command: Sequence[str], variables: dict[str, str] | None = None, *, check: bool = True) -> float:

@@ -8,6 +8,7 @@ Needs psutil (the tools venv, or the CLI's own Python).
 from __future__ import annotations
 
 import os
+import time
 
 import psutil
 
@@ -42,11 +43,10 @@ def end(found: list[psutil.Process], *, grace: float = 5.0) -> list[psutil.Proce
     """Ask them to end, wait `grace` seconds, then kill; returns those that are still there."""
     for process in found:
         _signal(process, kill=False)
-    _, alive = psutil.wait_procs(found, timeout=grace)
+    alive = _wait(found, grace)
     for process in alive:
         _signal(process, kill=True)
-    _, alive = psutil.wait_procs(alive, timeout=grace)
-    return [process for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return _wait(alive, grace)
 
 
 def end_all(identity: str, *, service: str | None = None, jobs: bool | None = None) -> tuple[int, int]:
@@ -74,6 +74,22 @@ def listening(found: list[psutil.Process]) -> set[int]:
             continue
         ports |= {c.laddr[1] for c in connections if c.status == psutil.CONN_LISTEN}
     return ports
+
+
+def _wait(found: list[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Those that still run after this time, or nothing as soon as there are none."""
+    deadline = time.monotonic() + seconds
+    while (alive := [process for process in found if _runs(process)]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    """A zombie does not: it waits for a parent to take note, and in a container there may be none that does."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(process: psutil.Process, *, kill: bool) -> None:

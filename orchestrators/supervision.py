@@ -25,17 +25,19 @@ from files import replace
 from sweep import runtime_directory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 _START_SECONDS = 20.0
 
+# Logs are relative to the host directory, where the daemon starts: a `%`, ` ;` or ` #` of its name would be syntax here.
 _DAEMON = """\
 [supervisord]
-logfile={logs}/supervisord.log
+logfile=logs/supervisord.log
 logfile_maxbytes=5MB
 logfile_backups=2
 pidfile={runtime}/supervisord.pid
-childlogdir={logs}
+childlogdir=logs
 
 [unix_http_server]
 file={runtime}/supervisor.sock
@@ -58,7 +60,7 @@ startsecs=2
 startretries=3
 stopwaitsecs=35
 redirect_stderr=true
-stdout_logfile={logs}/{name}.log
+stdout_logfile=logs/{name}.log
 stdout_logfile_maxbytes=5MB
 stdout_logfile_backups=3
 """
@@ -84,7 +86,8 @@ class Supervisor:
     def states(self) -> dict[str, dict[str, Any]] | None:
         """What the supervisor says of each service (statename, pid, spawnerr); None where no supervisor answers."""
         try:
-            return {info["name"]: info for info in self._rpc().getAllProcessInfo()}
+            with self._rpc() as rpc:
+                return {info["name"]: info for info in rpc.getAllProcessInfo()}
         except (OSError, http.client.HTTPException, xmlrpc.client.Error):
             return None
 
@@ -97,16 +100,18 @@ class Supervisor:
         runtime.chmod(0o700)
         for directory in (programs, self.host / "logs"):
             directory.mkdir(parents=True, exist_ok=True)
-        text = _DAEMON.format(logs=_value(self.host / "logs"), runtime=_value(runtime))
+        text = _DAEMON.format(runtime=runtime)
         configuration = self.host / "supervisord.conf"
-        replace(configuration, text.encode())
         if self.states() is not None:
-            return
+            if configuration.is_file() and configuration.read_bytes() == text.encode():
+                return
+            self.shut_down()  # an earlier version of us has started it, and would have it read what it cannot
+        replace(configuration, text.encode())
         # The daemon outlives this job: it must not carry the mark by which a dead job's processes are found.
         variables = {key: value for key, value in os.environ.items() if key != "MLOPS_ENV_JOB"}
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(configuration)]
         with (self.host / "logs" / "supervisord.start").open("wb") as log:
-            code = subprocess.run(command, env=variables, stdout=log, stderr=log, check=False).returncode
+            code = subprocess.run(command, cwd=self.host, env=variables, stdout=log, stderr=log, check=False).returncode
         deadline = time.monotonic() + _START_SECONDS
         while self.states() is None:
             if code or time.monotonic() > deadline:
@@ -137,12 +142,13 @@ class Supervisor:
             if name in self._reload():  # started just now; a TERM so soon could be lost, and with it half a minute
                 return
         self.halt(name)
-        self._rpc().startProcess(name, False)
+        with self._rpc() as rpc:
+            rpc.startProcess(name, False)
 
     def halt(self, name: str) -> None:
         """Stop it, if it runs."""
-        with contextlib.suppress(xmlrpc.client.Fault):  # it was not running
-            self._rpc().stopProcess(name)
+        with contextlib.suppress(xmlrpc.client.Fault), self._rpc() as rpc:  # it was not running
+            rpc.stopProcess(name)
 
     def keep_only(self, names: set[str]) -> None:
         """Stop and forget every service that is not one of these: another orchestrator's."""
@@ -155,8 +161,8 @@ class Supervisor:
 
     def shut_down(self) -> None:
         """Stop all services and the daemon itself; returns when it no longer answers."""
-        with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error):
-            self._rpc().shutdown()
+        with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error), self._rpc() as rpc:
+            rpc.shutdown()
         deadline = time.monotonic() + 40
         while self.states() is not None and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -167,26 +173,23 @@ class Supervisor:
             str(self.tree / "orchestrators" / "group.py"),
             str(self.specification(name)),
         ]
-        return _PROGRAM.format(name=name, command=_value(shlex.join(command)), logs=_value(self.host / "logs"))
+        return _PROGRAM.format(name=name, command=shlex.join(command).replace("%", "%%"))
 
     def _reload(self) -> set[str]:
         """Read the programs again; returns those that were started by that, new or changed."""
-        rpc = self._rpc()
-        added, changed, removed = rpc.reloadConfig()[0]
-        for name in (*removed, *changed):
-            with contextlib.suppress(xmlrpc.client.Fault):
-                rpc.stopProcessGroup(name)
-                rpc.removeProcessGroup(name)
-        for name in (*added, *changed):
-            rpc.addProcessGroup(name)
+        with self._rpc() as rpc:
+            added, changed, removed = rpc.reloadConfig()[0]
+            for name in (*removed, *changed):
+                with contextlib.suppress(xmlrpc.client.Fault):
+                    rpc.stopProcessGroup(name)
+                    rpc.removeProcessGroup(name)
+            for name in (*added, *changed):
+                rpc.addProcessGroup(name)
         return {*added, *changed}
 
-    def _rpc(self) -> Any:
+    @contextlib.contextmanager
+    def _rpc(self) -> Iterator[Any]:
         transport = SupervisorTransport(None, None, f"unix://{self.socket}")
         # The address is a formality: the transport goes to the socket.
-        return xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport).supervisor
-
-
-def _value(value: object) -> str:
-    """A value of supervisor's configuration, where % begins an expansion."""
-    return str(value).replace("%", "%%")
+        with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as proxy:
+            yield proxy.supervisor

@@ -192,9 +192,10 @@ def _text(value: object) -> str:
 
 
 def main() -> int:
-    """`python workspace.py FOLDER`: everything that is wrong with its mlops-env.toml, if anything is."""
+    """`python workspace.py FOLDER [NAME=VALUE]…`: all that is wrong with its mlops-env.toml or these parameters."""
+    folder, *params = sys.argv[1:]
     try:
-        load(Path(sys.argv[1]))
+        load(Path(folder)).merged(parse_params(params))
     except UsageError as error:
         print(error, file=sys.stderr)
         return 2

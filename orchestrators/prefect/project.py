@@ -38,7 +38,6 @@ from prefect import flow, task
 from prefect.runtime import flow_run
 
 run_step = runpy.run_path(os.path.join(os.environ["MLOPS_ENV_TREE"], "orchestrators", "prefect", "task.py"))["run_step"]
-
 {tasks}
 
 @flow(name={quoted}, log_prints=True)
@@ -49,10 +48,10 @@ def pipeline({signature}):
 '''
 
 _TASK = """
+
 @task(name={quoted}, task_run_name={quoted})
 def {function}(run_key, params):
     run_step({quoted}, run_key, params)  # {comment}
-
 """
 
 

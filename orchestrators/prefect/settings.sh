@@ -11,6 +11,9 @@ done <<NAMES
 $(compgen -e PREFECT_ || true)
 NAMES
 
+unset PYTHONDONTWRITEBYTECODE # each start and each run would compile all of Prefect anew
+
+# shellcheck disable=SC2034 # for who sources this
 password=$(cat "$MLOPS_ENV_SECRETS/prefect-password")
 export PREFECT_HOME="$state" # otherwise ~/.prefect
 export DO_NOT_TRACK=1

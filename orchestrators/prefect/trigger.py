@@ -37,7 +37,7 @@ else:
     from names import DEPLOYMENT, RUN_KEY, identifiers
 
 _ENDED = {"COMPLETED": "completed", "FAILED": "failed", "CRASHED": "failed", "CANCELLED": "cancelled"}
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 0.4
 _LATEST_POLL = 8.0  # seconds; the worker asks each second
 _WORKER_PATIENCE = 90.0  # seconds that the worker may be away, restarting
 _PATIENCE = 60.0  # seconds that the server may be away, restarting
@@ -138,7 +138,8 @@ def run(environment: Environment, run_key: str, params: Mapping[str, str]) -> di
         flow_run = prefect.call(f"/flow_runs/{flow_run['id']}")
         tasks = prefect.tasks(flow_run["id"])
         for task in tasks:
-            if told.get(task["name"]) != task["state_name"]:
+            # A pending task has not got its own name yet.
+            if task["state_type"] != "PENDING" and told.get(task["name"]) != task["state_name"]:
                 told[task["name"]] = task["state_name"]
                 print(f"step {task['name']}: {task['state_name'].lower()}", file=sys.stderr)
         if state := _ENDED.get(flow_run["state_type"]):

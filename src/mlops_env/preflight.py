@@ -49,11 +49,9 @@ def checks(connection: Connection, orchestrators: list[Orchestrator], directory:
     ]
 
 
-def before_up(connection: Connection, intent: Mapping[str, Any], directory: Path, emit: Emit) -> None:
-    """Raise for the first failed check. Where the venvs are there already, only the pipeline file is looked at."""
-    check_pipeline(connection, Path(intent["workspace"]))
-    orchestrator = Orchestrator.read(intent["orchestrator"])
-    if (directory / "venvs" / orchestrator.name).is_dir():
+def before_up(connection: Connection, orchestrator: Orchestrator, directory: Path, emit: Emit) -> None:
+    """Raise for the first failed check. Where the orchestrator is installed already there is nothing to look at."""
+    if (directory / "venvs" / orchestrator.name / "mlops-env.digest").is_file():
         return
     needed = [orchestrator, Orchestrator.read("mlflow")]
     for check in checks(connection, needed, directory):
@@ -72,15 +70,14 @@ def before_up(connection: Connection, intent: Mapping[str, Any], directory: Path
     )
 
 
-def check_pipeline(connection: Connection, workspace: Path) -> None:
-    """Have the workspace's own pipeline file read by the one who reads it on every host."""
-    if not (workspace / FILE).is_file():
-        return  # ours comes
-    result = connection.run([sys.executable, str(bundled("orchestrators") / "workspace.py"), str(workspace)])
+def check_pipeline(connection: Connection, workspace: Path, params: Mapping[str, str]) -> None:
+    """Have pipeline file and parameters read by the one who reads them on every host."""
+    folder = workspace if (workspace / FILE).is_file() else bundled("pipeline")  # else ours comes
+    words = [f"{key}={value}" for key, value in params.items()]
+    result = connection.run([sys.executable, str(bundled("orchestrators") / "workspace.py"), str(folder), *words])
     if not result.ok:
-        raise UsageError(
-            result.stderr.strip(), code="pipeline-file", hint="mend the file; nothing was started or changed"
-        )
+        hint = "mend the above and run again; nothing was started or changed"
+        raise UsageError(result.stderr.strip(), code="pipeline-file", hint=hint)
 
 
 def of_services(services: list[dict[str, Any]]) -> list[Check]:
@@ -100,7 +97,7 @@ def _platform() -> Check:
             "failed",
             "target local needs Linux, macOS or WSL 2",
             "platform",
-            "from here: `mlops-env up --target ec2`, or `--target devcontainer`",
+            "run the same command inside WSL 2",
         )
     return Check("platform", "ok", f"{sys.platform}, Python {sys.version.split()[0]}")
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.register_assert_rewrite("harness")
-
-from harness import Machine, add_toy, copy_product
+from .harness import Machine, add_toy, copy_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""One person's machine for a test: a HOME of its own, the real command line in it, and the end of all that it started."""
+"""One person's machine for a test: a HOME of its own, the real command line, and the end of all that it started."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -181,12 +182,15 @@ class Machine:
 
     def kill_everything(self) -> None:
         """What a power cut does: nobody gets to say goodbye."""
-        wait_until(lambda: not [process.kill() for process in self.processes()])
+        while found := self.processes():
+            for process in found:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
     def leftovers(self) -> list[str]:
         """What is left of the environments: processes and temporary files."""
         processes = [f"process {p.pid}: {' '.join(p.cmdline())}" for p in self.processes()]
-        sockets = [path for one in self.identities for path in Path("/tmp").glob(f"mlops-env-*-{one[:8]}")]
+        sockets = [path for one in self.identities for path in Path("/tmp").glob(f"mlops-env-*-{one[:8]}")]  # noqa: S108
         return [*processes, *map(str, sockets), *(str(path) for path in self.temporary.iterdir())]
 
     def tear_down(self) -> None:
@@ -232,7 +236,7 @@ class Running:
         return self
 
     def kill(self) -> Ended:
-        """kill -9, of the command alone."""
+        """With -9, and the command alone."""
         self.process.kill()
         return self.wait()
 
@@ -312,7 +316,7 @@ def listening_addresses(found: list[psutil.Process]) -> set[str]:
     inodes = set()
     for process in found:
         try:
-            links = [os.readlink(path) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
+            links = [str(path.readlink()) for path in Path(f"/proc/{process.pid}/fd").iterdir()]
         except OSError:
             continue
         inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}

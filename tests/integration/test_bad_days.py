@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import Machine, mlflow_runs
+from .harness import Machine, mlflow_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,6 +66,19 @@ def test_a_failing_step(toy: Machine) -> None:
     assert toy("run").succeeded().result["run"]["metrics"] == {"rmse": 1.5}
 
 
+def test_a_service_that_cannot_start(toy: Machine) -> None:
+    toy("up", "--no-run").succeeded()
+    toy("stop").succeeded()
+    database = toy.host() / "state" / "toy" / "runs.json"
+    database.write_text("not what a toy writes")
+    error = toy("up").failed("step-services").result["error"]
+    assert "toy does not come up" in error["log"]
+    assert "JSONDecodeError" in error["log"]
+    assert toy("status").succeeded().result["environments"][0]["health"] == "degraded"
+    database.unlink()
+    toy("up").succeeded()
+
+
 def test_a_command_that_is_not_there(toy: Machine) -> None:
     folder = toy.home / "mine"
     folder.mkdir()
@@ -88,7 +101,8 @@ def test_mlflow_missing_in_the_middle_of_a_run(toy: Machine) -> None:
 def test_a_pipeline_file_with_many_faults(toy: Machine) -> None:
     folder = toy.home / "mine"
     folder.mkdir()
-    text = '[environment]\ncolour = "red"\n[pipeline]\nname = "no good"\nsteps = [{name = "a", run = "\'"}, {name = "a"}]\n'
+    pipeline = '[pipeline]\nname = "no good"\nsteps = [{name = "a", run = "\'"}, {name = "a"}]\n'
+    text = f'[environment]\ncolour = "red"\n{pipeline}'
     (folder / "mlops-env.toml").write_text(text)
     message = toy("up", cwd=folder).failed("configuration", 2).result["error"]["message"]
     assert "colour" in message

@@ -7,14 +7,11 @@ import os
 import shlex
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-from harness import CLI, Ended, Machine
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from .harness import CLI, Ended, Machine
 
 UNSHARE = ["unshare", "-m"] if os.getuid() == 0 else ["unshare", "-Urm"]
 
@@ -28,13 +25,12 @@ def namespaces() -> None:
 
 def story(machine: Machine, *lines: str) -> list[Ended]:
     """Shell lines in one namespace; those that begin with `up` or `down` are ours and give a result."""
-    script, outputs = ["exec 2>&1"], []
+    script, outputs = ["exec 2>&1"], list[Path]()
     for line in lines:
         if line.startswith(("up", "down")):
             outputs.append(machine.folder / f"{len(outputs)}.out")
-            script.append(
-                f"{shlex.join(CLI)} {line} --json > {shlex.quote(str(outputs[-1]))}; echo $? >> {shlex.quote(str(outputs[-1]))}"
-            )
+            said = shlex.quote(str(outputs[-1]))
+            script.append(f"{shlex.join(CLI)} {line} --json > {said}; echo $? >> {said}")
         else:
             script.append(f"{line} || exit 99")
     command = [*UNSHARE, "bash", "-c", "\n".join(script)]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import Machine, ask, mlflow_runs, wait_until
+from .harness import Machine, ask, mlflow_runs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness import Running, Table
+    from .harness import Running, Table
 
 # An event of `up` from nothing, and what is going on then.
 MOMENTS = {
@@ -82,6 +83,16 @@ def test_down_after_a_kill(toy: Machine) -> None:
         assert receipt["left"] == 0, moment
         assert toy.leftovers() == [], moment
         assert not [path for path in toy.state.rglob("*") if not path.name.startswith(".default.")], moment
+
+
+def test_down_after_a_killed_down(toy: Machine) -> None:
+    for seconds in (0.4, 0.7, 1.0):
+        toy("up", "--no-run").succeeded()
+        running = toy.start("down")
+        time.sleep(seconds)
+        running.kill()
+        assert toy("down").succeeded().result["left"] == 0
+        assert toy.leftovers() == []
 
 
 @pytest.mark.parametrize("moment", ["service toy venv installing", "service toy starting", "run train running"])

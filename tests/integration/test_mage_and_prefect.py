@@ -6,21 +6,21 @@ Mage and MLflow come up, train, are looked at, edited, killed; Prefect takes Mag
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import os
 import stat
 import subprocess
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import psutil
 import pytest
 
-from harness import Ended, Machine, ask, listening_addresses, mlflow_runs, wait_until
 from mage.api import Mage
+
+from .harness import Ended, Machine, ask, listening_addresses, mlflow_runs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ class Witness:
                 except psutil.Error:
                     continue
 
-    def __enter__(self) -> Witness:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -97,7 +97,7 @@ def test_the_run_shows_in_mage(up: Ended, mage: Mage) -> None:
     assert up.result["run"]["page"].endswith(f"/pipelines/nyc_taxi/runs/{run['id']}")
 
 
-def test_the_run_shows_in_mlflow(up: Ended, runs: list[dict[str, Any]], machine: Machine) -> None:
+def test_the_run_shows_in_mlflow(up: Ended, runs: list[dict[str, Any]], machine: Machine, tmp_path: Path) -> None:
     (run,) = runs
     assert (run["run_id"], run["status"]) == (up.result["run"]["mlflow_run_id"], "FINISHED")
     assert run["params"].items() >= {"train": "2023-01", "validate": "2023-02", "model": "linear"}.items()
@@ -114,7 +114,7 @@ def test_the_run_shows_in_mlflow(up: Ended, runs: list[dict[str, Any]], machine:
         "print(model.predict(pandas.DataFrame({'PULocationID': [236], 'DOLocationID': [239]})))\n"
     )
     python = machine.host() / "venvs" / "pipeline" / "bin" / "python"
-    variables = {**machine.variables(), "MLFLOW_TRACKING_URI": up.result["urls"]["mlflow"]}
+    variables = machine.variables() | {"MLFLOW_TRACKING_URI": up.result["urls"]["mlflow"], "TMPDIR": str(tmp_path)}
     done = subprocess.run(
         [python, "-W", "ignore", "-c", code, model], env=variables, capture_output=True, text=True, check=False
     )
@@ -169,33 +169,49 @@ def test_a_second_up_finds_all_done(machine: Machine, up: Ended, mage: Mage) -> 
     assert len(list(mage.runs("nyc_taxi"))) == 1
 
 
-def test_another_run_with_other_months(machine: Machine, up: Ended, mage: Mage) -> None:
-    run = machine("run", "-p", "train=2023-02", "-p", "validate=2023-01").succeeded().result["run"]
-    assert run["state"] == "completed"
-    assert run["key"] != up.result["run"]["key"]
-    assert run["metrics"]["train_rmse"] != pytest.approx(up.result["run"]["metrics"]["train_rmse"], abs=1e-3)
-    assert len(list(mage.runs("nyc_taxi"))) == 2
-    first, _ = mlflow_runs(up.result["urls"]["mlflow"], "nyc-taxi")
-    assert first["params"].items() >= {"train": "2023-02", "validate": "2023-01"}.items()
-
-
-def test_a_block_saved_in_mages_editor_is_the_file_that_runs(machine: Machine, mage: Mage) -> None:
-    block = machine.workspace / ".mlops-env" / "projects" / "mage" / "custom" / "train.py"
-    generated = block.read_text()
+@pytest.fixture(scope="module")
+def block(machine: Machine, mage: Mage) -> Path:
+    """The file of a block after it was changed and saved in Mage's editor."""
+    path = machine.workspace / ".mlops-env" / "projects" / "mage" / "custom" / "train.py"
+    edited = path.read_text().replace('task["run"]', 'print("edited in the browser")\n    task["run"]')
     pipeline = mage._call("GET", "/api/pipelines/nyc_taxi?includes_content=true")["pipeline"]
-    edited = generated.replace('task["run"]', 'print("edited in the browser")\n    task["run"]')
     for one in pipeline["blocks"]:
         if one["uuid"] == "train":
             one["content"] = edited
     mage._call("PUT", "/api/pipelines/nyc_taxi?update_content=true", {"pipeline": pipeline})
-    assert block.read_text() == edited
-    ended = machine("run").succeeded()
-    latest = next(iter(mage.runs("nyc_taxi")))["id"]
-    logs = mage._call("GET", f"/api/pipelines/nyc_taxi/logs?pipeline_run_id[]={latest}&_limit=100")
+    assert path.read_text() == edited
+    return path
+
+
+@pytest.fixture(scope="module")
+def second(machine: Machine, block: Path) -> dict[str, Any]:
+    """Another run, of the edited block and with other months."""
+    del block
+    run: dict[str, Any] = machine("run", "-p", "train=2023-02", "-p", "validate=2023-01").succeeded().result["run"]
+    return run
+
+
+def test_another_run_with_other_months(
+    up: Ended, second: dict[str, Any], mage: Mage, runs: list[dict[str, Any]]
+) -> None:
+    first = up.result["run"]
+    assert second["state"] == "completed"
+    assert second["key"] != first["key"]
+    assert second["metrics"]["train_rmse"] != pytest.approx(first["metrics"]["train_rmse"], abs=1e-3)
+    assert len(list(mage.runs("nyc_taxi"))) == 2
+    assert [run["run_id"] for run in runs] == [second["mlflow_run_id"], first["mlflow_run_id"]]
+    assert runs[0]["params"].items() >= {"train": "2023-02", "validate": "2023-01"}.items()
+
+
+def test_a_block_saved_in_mages_editor_is_what_runs_and_stays(
+    machine: Machine, block: Path, second: dict[str, Any], mage: Mage
+) -> None:
+    logs = mage._call("GET", f"/api/pipelines/nyc_taxi/logs?pipeline_run_id[]={second['id']}&_limit=100")
     assert "edited in the browser" in json.dumps(logs)
-    assert ended.result["run"]["state"] == "completed"
+    edited = block.read_text()
     assert set(machine("up").succeeded().statuses("step").values()) == {"ok"}
     assert block.read_text() == edited
+    assert "edited in the browser" in edited
 
 
 def test_the_workspace_is_what_mages_file_browser_shows_and_saves(machine: Machine, mage: Mage) -> None:
@@ -293,4 +309,4 @@ def test_down_after_the_supervisor_was_killed(machine: Machine, up: Ended) -> No
     assert elsewhere == []
     empty = {".local", ".local/state", ".local/state/mlops-env", "mlops-env"}  # made on the way, as any program does
     folders = {path for path in machine.home.rglob("*") if not path.is_relative_to(machine.workspace)}
-    assert {str(path.relative_to(machine.home)) for path in itertools.chain(folders)} <= empty
+    assert {str(path.relative_to(machine.home)) for path in folders} <= empty

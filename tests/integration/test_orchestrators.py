@@ -8,17 +8,20 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
-from harness import ROOT, TOY, Ended, Machine, mlflow_runs
-from users import path_with_python, two_file_repository
+from .harness import ROOT, TOY, Ended, Machine, mlflow_runs
+from .users import path_with_python, two_file_repository
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
+
+ByHand = Callable[..., subprocess.CompletedProcess[str]]
 
 DIRECTORIES = {path.parent.name: path.parent for path in sorted((ROOT / "orchestrators").glob("*/project.py"))}
 DIRECTORIES["toy"] = TOY / "toy"
@@ -69,17 +72,25 @@ def up(name: str, machines: Callable[[str], Machine]) -> Up:
     return Up(machine, repository, machine("up", *words, cwd=repository).succeeded())
 
 
-def variables(folder: Path, name: str, directory: Path) -> dict[str, str]:
-    """What every script on the host is told, where nothing runs."""
-    (folder / "mlops-env.toml").write_text('[pipeline]\nname = "p"\nsteps = [{name = "train", run = "true"}]\n')
-    (folder / "secrets").mkdir(exist_ok=True)
+@pytest.fixture
+def by_hand(directory: Path, tmp_path: Path) -> ByHand:
+    """One of its scripts, told what every script on the host is told, where nothing runs."""
+    (tmp_path / "mlops-env.toml").write_text('[pipeline]\nname = "p"\nsteps = [{name = "train", run = "true"}]\n')
+    (tmp_path / "secrets").mkdir()
     for secret in tomllib.loads((directory / "orchestrator.toml").read_text())["secrets"]:
-        (folder / "secrets" / secret).write_text("secret")
+        (tmp_path / "secrets" / secret).write_text("secret")
     nobody = "http://127.0.0.1:9"
-    paths = {"WORKSPACE": folder, "TREE": ROOT, "VENVS": folder, "STATE": folder, "SECRETS": folder / "secrets"}
-    values = {"ID": "1", "NAME": "n", "ORCHESTRATOR": name, "URL": nobody, **paths}
+    paths = {"WORKSPACE": tmp_path, "TREE": ROOT, "VENVS": tmp_path, "STATE": tmp_path, "SECRETS": tmp_path / "secrets"}
+    values = {"ID": "1", "NAME": "n", "ORCHESTRATOR": directory.name, "URL": nobody, **paths}
     told = {f"MLOPS_ENV_{key}": str(value) for key, value in values.items()}
-    return {**os.environ, **told, "MLFLOW_TRACKING_URI": nobody, "PYTHONPATH": str(ROOT / "orchestrators")}
+    told |= {"MLFLOW_TRACKING_URI": nobody, "PYTHONPATH": str(ROOT / "orchestrators")}  # the toy is not in there
+
+    def run(script: str, *words: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, *options, str(directory / script), *words]
+        variables = {**os.environ, **told}
+        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=30)
+
+    return run
 
 
 def test_it_has_all_its_files(directory: Path) -> None:
@@ -94,7 +105,7 @@ def test_it_has_all_its_files(directory: Path) -> None:
         text = script.read_text()
         assert "set -eu" in text
         assert re.search(r"(?m)^exec ", text)
-        subprocess.run(["bash", "-n", script], check=True)
+        subprocess.run(["bash", "-n", script], check=True)  # noqa: S607 - as the supervisor finds it
     lock = (directory / "requirements.lock").read_text()
     assert all("==" in line for line in lock.splitlines() if re.match(r"\w", line))
     assert "--hash=sha256:" in lock
@@ -103,21 +114,14 @@ def test_it_has_all_its_files(directory: Path) -> None:
     assert declared["python"].startswith(">=3.")
 
 
-def test_its_scripts_need_the_standard_library_alone(directory: Path, tmp_path: Path, name: str) -> None:
-    for script, words in (("trigger.py", ["health"]), ("project.py", [])):
-        command = [sys.executable, "-S", directory / script, *words]
-        done = subprocess.run(
-            command, env=variables(tmp_path, name, directory), capture_output=True, text=True, check=False
-        )
-        assert "Traceback" not in done.stderr
-        assert done.returncode == (1 if script == "trigger.py" else 0)
+def test_its_scripts_need_the_standard_library_alone(by_hand: ByHand) -> None:
+    without_packages = ("-S",)
+    assert by_hand("trigger.py", "health", options=without_packages).returncode == 1
+    assert by_hand("project.py", options=without_packages).returncode == 0
 
 
-def test_it_is_not_healthy_before_its_start(directory: Path, tmp_path: Path, name: str) -> None:
-    command = [sys.executable, directory / "trigger.py", "health"]
-    done = subprocess.run(
-        command, env=variables(tmp_path, name, directory), capture_output=True, text=True, check=False, timeout=5
-    )
+def test_it_is_not_healthy_before_its_start(by_hand: ByHand) -> None:
+    done = by_hand("trigger.py", "health")
     assert done.returncode == 1
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["healthy"] is False
@@ -125,42 +129,35 @@ def test_it_is_not_healthy_before_its_start(directory: Path, tmp_path: Path, nam
 
 
 def test_its_project_is_generated_once_and_what_the_user_changed_is_kept(
-    directory: Path, tmp_path: Path, name: str
+    by_hand: ByHand, tmp_path: Path, name: str
 ) -> None:
-    def generate(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, directory / "project.py", *words]
-        return subprocess.run(
-            command, env=variables(tmp_path, name, directory), capture_output=True, text=True, check=False
-        )
+    project = tmp_path / ".mlops-env" / "projects" / name
 
-    def digest() -> dict[Path, bytes]:
+    def contents() -> dict[Path, bytes]:
         return {path: path.read_bytes() for path in project.rglob("*") if path.is_file() and not path.is_symlink()}
 
-    project = tmp_path / ".mlops-env" / "projects" / name
-    assert generate("check").returncode == 1
+    assert by_hand("project.py", "check").returncode == 1
     assert not project.exists()
-    assert generate().returncode == 0
-    first = digest()
+    assert by_hand("project.py").returncode == 0
+    first = contents()
     assert first
-    assert generate("check").returncode == 0
-    assert (generate().stderr, digest()) == ("", first)
+    assert by_hand("project.py", "check").returncode == 0
+    assert (by_hand("project.py").stderr, contents()) == ("", first)
     file = next(path for path in first if path.suffix in {".py", ".json"})
     file.write_bytes(first[file] + b"# mine\n")
-    again = generate()
+    again = by_hand("project.py")
     assert again.returncode == 0
     assert str(file) in again.stderr
     assert file.read_bytes().endswith(b"# mine\n")
-    assert generate("check").returncode == 0
+    assert by_hand("project.py", "check").returncode == 0
     file.unlink()
-    assert generate().returncode == 0
-    assert digest() == first
+    assert by_hand("project.py").returncode == 0
+    assert contents() == first
 
 
 @pytest.mark.parametrize("words", [[], ["run", "--run-key", "no key"], ["run", "--param", "unknown=1"], ["walk"]])
-def test_wrong_usage_is_told_apart(directory: Path, tmp_path: Path, name: str, words: list[str]) -> None:
-    command = [sys.executable, directory / "trigger.py", *words]
-    environment = variables(tmp_path, name, directory)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def test_wrong_usage_is_told_apart(by_hand: ByHand, words: list[str]) -> None:
+    done = by_hand("trigger.py", *words)
     assert (done.returncode, done.stdout) == (2, "")
     assert "Traceback" not in done.stderr
 

@@ -1,4 +1,4 @@
-"""A user's own two files, whose pins no orchestrator can meet: pandas 3, which Mage cannot have, on a Python of its own."""
+"""A user's own two files, whose pins Mage cannot meet: pandas 3, and a Python that Mage does not exist for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness import Machine
+    from .harness import Machine
 
-PYTHON = "3.13"  # Mage does not exist for it
+PYTHON = "3.13"
 
 _PROJECT = f"""\
 [project]

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import psutil
@@ -92,6 +93,19 @@ class TestEnd:
         assert deaf.wait() == -signal.SIGKILL
         processes.end_all(identity)
 
+    def test_one_that_no_parent_takes_note_of_has_ended(
+        self, start: Callable[..., subprocess.Popen[bytes]], tmp_path: Path
+    ) -> None:
+        careless = start(f"sleep 60 & echo $! >{tmp_path}/child; echo; kill -STOP $$")
+        child = psutil.Process(int((tmp_path / "child").read_text()))
+        assert eventually(lambda: psutil.Process(careless.pid).status() == psutil.STATUS_STOPPED)
+        began = time.monotonic()
+        assert processes.end([child], grace=30.0) == []
+        assert time.monotonic() - began < 30
+        assert child.status() == psutil.STATUS_ZOMBIE
+        careless.kill()
+        careless.wait()
+
     def test_twice_is_as_good_as_once(self, identity: str) -> None:
         assert [processes.end_all(identity) for _ in range(2)] == [(0, 0)] * 2
 
@@ -171,7 +185,9 @@ class TestGroup:
         wrapper.kill()
         wrapper.wait()
         assert left.is_running()
-        again = run_group(f"kill -0 {left.pid} 2>/dev/null && echo 1 >met || echo 0 >met; exec sleep 60")
+        # What has ended, but was not taken note of, has no command line.
+        command = f"$(tr -d '\\0' </proc/{left.pid}/cmdline)"
+        again = run_group(f'[ -z "{command}" ]; echo $? >met; exec sleep 60')
         assert self.started(tmp_path, "met") == 0
         again.terminate()
         assert again.wait(10) == 0

@@ -3,7 +3,7 @@
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
-# shellcheck source=orchestrators/prefect/settings.sh
+# shellcheck source-path=SCRIPTDIR source=../settings.sh
 . "$here/settings.sh"
 
 export PREFECT_SERVER_API_AUTH_STRING="admin:$password"

@@ -42,7 +42,7 @@ def run_again(asked: Config, emit: Emit) -> reporting.Outcome:
 
     with environment.locked(asked.name, "mlops-env run"), LocalConnection() as connection:
         env = environment.need(asked.name)
-        preflight.check_pipeline(connection, env.workspace)
+        preflight.check_pipeline(connection, env.workspace, asked.params)
         scripts, converged = bootstrap.bring(connection, env.save(stopped=False), emit)
         done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=True)
     return summary.of_up(env.record, converged.urls, done)

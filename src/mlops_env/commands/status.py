@@ -66,6 +66,7 @@ def _text(look: dict[str, Any]) -> str:
     if look["run"]:
         lines.append(f"  last run        {look['run'].get('state')}  {look['run'].get('key')}")
     lines.append(f"  workspace       {look['workspace']}")
+    lines.append("  costs           nothing by the hour, no time limit")
     if look["health"] == "degraded":
         lines.append("  `mlops-env up` mends what is down.")
     return "\n".join(lines)

@@ -60,7 +60,9 @@ def bring_up(asked: Config, emit: Emit, *, run: bool) -> reporting.Outcome:
     with environment.locked(asked.name, "mlops-env up"), LocalConnection() as connection:
         found = environment.find(asked.name)
         intent = environment.settle(asked, found)
-        preflight.before_up(connection, intent, environment.state_root() / asked.name / "host", emit)
+        preflight.check_pipeline(connection, Path(intent["workspace"]), asked.params)
+        orchestrator = orchestrators.Orchestrator.read(intent["orchestrator"])
+        preflight.before_up(connection, orchestrator, environment.state_root() / asked.name / "host", emit)
         env = found.save(**intent) if found else environment.create(asked.name, intent)
         scripts, converged = bootstrap.bring(connection, env, emit)
         done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=False) if run else None
