@@ -18,6 +18,7 @@ import subprocess
 import sys
 import threading
 import time
+import xmlrpc.client
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -237,6 +238,9 @@ def main() -> int:
                 execute(host, words[0], words[1:])
             case _:
                 sys.exit(__doc__)
+    except xmlrpc.client.Error as error:
+        print(f"the supervisor refuses: {error}; `mlops-env stop` and `mlops-env up` start another", file=sys.stderr)
+        return 1
     except (ServiceError, SupervisorError, ports.NoPortError, UsageError, InstallError, OSError) as error:
         print(error, file=sys.stderr)
         return 1

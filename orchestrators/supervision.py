@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 20.0
 
-# Logs are relative to the host directory, where the daemon starts: a `%`, ` ;` or ` #` of its name would be syntax here.
+# Logs are relative to the host directory, where the daemon starts: a `%` or ` ;` of its name would be syntax here.
 _DAEMON = """\
 [supervisord]
 logfile=logs/supervisord.log

@@ -98,9 +98,13 @@ def of_pipeline(path: Path, folder: Path) -> Venv:
         commands.append(("pip", "sync", *into, found))
     elif found:
         commands.append(("pip", "install", *into, "-r", found))
-    elif dependencies := sorted({d for _, metadata in scripts for d in metadata.get("dependencies", [])}):
-        commands.append(("pip", "install", *into, *dependencies))
-        sources += [script for script, _ in scripts]
+    else:
+        wanted = sorted({d for _, metadata in scripts for d in metadata.get("dependencies", [])})
+        if "project" in project and "build-system" not in project:
+            wanted += ["-r", "pyproject.toml"]  # a project that cannot be built still says what it needs
+        if wanted:
+            commands.append(("pip", "install", *into, *wanted))
+            sources += [script for script, _ in scripts]
     if found:
         sources.append(folder / found)
     if "build-system" in project and "project" in project:

@@ -8,6 +8,8 @@ import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
+from triggers import OrchestratorError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,7 +22,7 @@ _PAGE = 100
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class MageError(Exception):
+class MageError(OrchestratorError):
     """Mage answered that it cannot, will not, or does not know."""
 
 

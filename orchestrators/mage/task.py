@@ -1,16 +1,11 @@
-"""What every block of the Mage project calls: one step of the pipeline, its output in the block's log.
-
-A block gets at it by `runpy`, so that nothing of ours is imported under a name of its own into Mage's process.
-"""
+"""What every block of the Mage project calls: one step of the pipeline, with what Mage's variables say of the run."""
 
 from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
+import runpy
 import tomllib
-from collections import deque
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-class StepFailed(Exception):
-    """The step's process ended with another exit code than 0."""
+_RUN_STEP = runpy.run_path(str(Path(__file__).resolve().parents[1] / "task.py"))["run_step"]
 
 
 def run(step: str, variables: Mapping[str, Any]) -> None:
@@ -29,28 +23,11 @@ def run(step: str, variables: Mapping[str, Any]) -> None:
     Raises:
         StepFailed: with the step's exit code and last lines; Mage shows it as the block's error.
     """
-    command = [sys.executable, str(Path(os.environ["MLOPS_ENV_TREE"], "orchestrators", "step.py")), step]
-    command += ["--run-key", run_key(variables)]
-    for name in _parameters(Path(os.environ["MLOPS_ENV_WORKSPACE"])):
-        if name in variables:
-            command += ["--param", f"{name}={_text(variables[name])}"]
-    tail: deque[str] = deque(maxlen=10)
+    given = {
+        name: variables[name] for name in _parameters(Path(os.environ["MLOPS_ENV_WORKSPACE"])) if name in variables
+    }
     # step.py ends its own process when this one, its parent, is killed: that is how Mage cancels a run.
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    ) as process:
-        assert process.stdout is not None  # noqa: S101 - by PIPE above
-        for line in process.stdout:
-            tail.append(line)
-            print(line.rstrip())
-    if process.returncode:
-        raise StepFailed(f"step {step} ended with exit code {process.returncode}:\n{''.join(tail)}")
+    _RUN_STEP(step, run_key(variables), {name: _text(value) for name, value in given.items()})
 
 
 def run_key(variables: Mapping[str, Any]) -> str:

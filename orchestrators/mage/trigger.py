@@ -1,20 +1,9 @@
-"""Ask Mage how it is, or run the pipeline through its scheduler and wait.
-
-    python trigger.py health
-    python trigger.py run [--run-key KEY] [--param NAME=VALUE]…
-
-The last line on stdout is the result as JSON; progress is on stderr. `run` with the key of an earlier run finds that
-run instead of starting another. Exit 0: healthy, completed; 1: not; 2: wrong usage or mlops-env.toml.
-"""
+"""Ask Mage how it is, or run the pipeline through its scheduler and wait; triggers.py has the command line."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import secrets
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +11,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from mage import names
 from mage.api import Mage, MageError, Unreachable
-from workspace import Environment, UsageError, check_run_key, parse_params
+from triggers import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
     from typing import TypeVar
 
-    from workspace import Pipeline
+    from workspace import Environment
 
     T = TypeVar("T")
 
@@ -39,8 +28,8 @@ _POLL = 0.5
 _ENDED = ("completed", "failed", "cancelled")
 
 
-def unhealthy(status: Mapping[str, Any], project: Path, server: str) -> str | None:
-    """Why this is not our Mage, or not a working one; None if it is.
+def unhealthy(status: Mapping[str, Any], project: Path, server: str) -> str:
+    """Why this is not our Mage, or not a working one; empty if it is.
 
     Args:
         status: what answers on our port says of itself.
@@ -53,21 +42,19 @@ def unhealthy(status: Mapping[str, Any], project: Path, server: str) -> str | No
         return f"an earlier Mage of this project, process {status['server_process_id']}, still has the port"
     if status["scheduler_status"] != "running":
         return f"the scheduler is {status['scheduler_status']}"
-    return None
+    return ""
 
 
-def health(environment: Environment) -> int:
+def health(environment: Environment) -> str:
     project = environment.workspace / ".mlops-env" / "projects" / "mage"
     try:
         status = Mage(environment.url, timeout=1.5).status()
         server = (environment.state / "mage" / "server.pid").read_text(encoding="utf-8").strip()
-        reason = unhealthy(status, project, server)
+        return unhealthy(status, project, server)
     except MageError as error:
-        reason = str(error)
+        return str(error)
     except FileNotFoundError:
-        reason = "Mage has not been started"
-    print(json.dumps({"healthy": reason is None, "reason": reason or ""}, ensure_ascii=False))
-    return 0 if reason is None else 1
+        return "Mage has not been started"
 
 
 def patiently(call: Callable[[], T]) -> T:
@@ -127,41 +114,16 @@ def result(run: Mapping[str, Any], steps: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def run_pipeline(environment: Environment, pipeline: Pipeline, variables: dict[str, str]) -> int:
-    mage = Mage(environment.url)
+def run_pipeline(environment: Environment, run_key: str, params: Mapping[str, str]) -> dict[str, Any]:
+    """Run it once for this key, and wait for its end."""
+    pipeline = environment.pipeline()
+    variables = {**pipeline.merged(params), "run_key": run_key}
     steps = {uuid: step for step, uuid in names.block_uuids(pipeline).items()}
+    mage = Mage(environment.url)
     patiently(lambda: log_in(mage, environment))
     run = patiently(lambda: find_or_start(mage, names.pipeline_uuid(pipeline), variables))
-    ended = result(wait(mage, run["id"], steps), steps)
-    print(json.dumps(ended, ensure_ascii=False))
-    return 0 if ended["state"] == "completed" else 1
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="trigger.py", description="Health and runs of Mage.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("health")
-    run = commands.add_parser("run")
-    run.add_argument("--run-key", default=f"{datetime.now(tz=UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(3)}")
-    run.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
-    given = parser.parse_args(arguments)
-    try:
-        environment = Environment.read()
-        if given.command == "health":
-            return health(environment)
-        pipeline = environment.pipeline()
-        params = pipeline.merged(parse_params(given.param))
-        return run_pipeline(environment, pipeline, {**params, "run_key": check_run_key(given.run_key)})
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except MageError as error:
-        print(f"Mage: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("no longer waiting; the run goes on in Mage", file=sys.stderr)
-        return 130
+    return result(wait(mage, run["id"], steps), steps)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(health, run_pipeline))

@@ -37,7 +37,7 @@ import runpy
 from prefect import flow, task
 from prefect.runtime import flow_run
 
-run_step = runpy.run_path(os.path.join(os.environ["MLOPS_ENV_TREE"], "orchestrators", "prefect", "task.py"))["run_step"]
+run_step = runpy.run_path(os.path.join(os.environ["MLOPS_ENV_TREE"], "orchestrators", "task.py"))["run_step"]
 {tasks}
 
 @flow(name={quoted}, log_prints=True)

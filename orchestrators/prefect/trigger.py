@@ -1,15 +1,7 @@
-"""Drive Prefect over its REST API.
-
-    python trigger.py health
-    python trigger.py run [--run-key KEY] [--param NAME=VALUE]…
-
-The last line on stdout is the result, as JSON; progress goes to stderr. `run` waits for the end of the run; called
-again with the same key it finds the same run.
-"""
+"""Ask Prefect how it is, or run the flow through its server and wait; triggers.py has the command line."""
 
 from __future__ import annotations
 
-import argparse
 import base64
 import http.client
 import json
@@ -18,7 +10,6 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from workspace import Environment, UsageError, check_run_key, parse_params
+from triggers import OrchestratorError, main
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     # This folder; when it runs, `prefect` is Prefect.
     from prefect.names import DEPLOYMENT, RUN_KEY, identifiers
+    from workspace import Environment
 else:
     from names import DEPLOYMENT, RUN_KEY, identifiers
 
@@ -44,7 +36,7 @@ _PATIENCE = 60.0  # seconds that the server may be away, restarting
 _NOT_FOUND, _SERVER_ERROR = 404, 500
 
 
-class PrefectError(Exception):
+class PrefectError(OrchestratorError):
     """The server is away or refused; the message says which."""
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -165,30 +157,5 @@ def failed_step(tasks: Sequence[Mapping[str, Any]]) -> str | None:
     return next((task["name"] for task in reversed(tasks) if task["state_type"] != "COMPLETED"), None)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="trigger.py", description="Drive Prefect.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("health")
-    run_parser = verbs.add_parser("run")
-    run_parser.add_argument("--run-key", default=f"run-{uuid.uuid4()}")
-    run_parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
-    given = parser.parse_args(arguments)
-    try:
-        environment = Environment.read()
-        if given.verb == "health":
-            reason = health(environment)
-            print(json.dumps({"healthy": not reason, "reason": reason}))
-            return 1 if reason else 0
-        result = run(environment, check_run_key(given.run_key), parse_params(given.param))
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except PrefectError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(result))
-    return 0 if result["state"] == "completed" else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(health, run))

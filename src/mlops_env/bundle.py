@@ -17,6 +17,9 @@ _LEFT_OUT = {
     ".hypothesis",
     ".mypy_cache",
     ".ruff_cache",
+    "tests",
+    "requirements-test.in",
+    "requirements-test.lock",
 }
 
 

@@ -47,6 +47,14 @@ def machine(folder: Path, cache: Path, product: Path, request: pytest.FixtureReq
     made.tear_down()
 
 
+@pytest.fixture(scope="module")
+def standing(folder: Path, cache: Path, toy_product: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """A machine of the module on which the toy is up: for tests that begin with an `up` and leave what `up` mends."""
+    made = Machine(folder / f"{request.module.__name__} standing", cache, toy_product)
+    yield made
+    made.tear_down()
+
+
 @pytest.fixture
 def toy_machines(folder: Path, cache: Path, toy_product: Path) -> Iterator[Callable[[], Machine]]:
     made: list[Machine] = []

@@ -33,50 +33,50 @@ def nothing_was_made(machine: Machine) -> bool:
     return not left and not machine.processes()
 
 
-def test_two_at_once(toy: Machine) -> None:
-    first = toy.start("up").until(lambda event: event["type"] == "step")
-    second = toy("up").failed("environment-busy").result
+def test_two_at_once(standing: Machine) -> None:
+    first = standing.start("up").until(lambda event: event["type"] == "step")
+    second = standing("up").failed("environment-busy").result
     assert str(first.process.pid) in second["error"]["message"]
     assert "mlops-env up" in second["error"]["message"]
-    toy("down").failed("environment-busy")
+    standing("down").failed("environment-busy")
     first.kill()
-    toy("up").succeeded()  # a dead holder holds nothing
+    standing("up").succeeded()  # a dead holder holds nothing
 
 
-def test_other_environments_are_left_alone(toy: Machine) -> None:
-    one = toy("up").succeeded().result
-    two = toy("up", "--name", "two").succeeded().result
+def test_other_environments_are_left_alone(standing: Machine) -> None:
+    one = standing("up").succeeded().result
+    two = standing("up", "--name", "two").succeeded().result
     assert not set(one["urls"].values()) & set(two["urls"].values())
-    toy("down", "--name", "two").succeeded()
-    again = toy("up").succeeded()
+    standing("down", "--name", "two").succeeded()
+    again = standing("up").succeeded()
     assert set(again.statuses("step").values()) == {"ok"}
     assert again.result["urls"] == one["urls"]
 
 
-def test_a_failing_step(toy: Machine) -> None:
-    ended = toy("up", "-p", "rmse=bad").failed("run-failed")
+def test_a_failing_step(standing: Machine) -> None:
+    ended = standing("up", "-p", "rmse=bad").failed("run-failed")
     error = ended.result["error"]
     assert error["message"] == "environment is up; the run failed in step train"
     assert "the model does not converge" in error["log"]
     assert "run" in error["hint"]
     assert ended.result["run"]["failed_step"] == "train"
     assert ended.statuses("run") == {"prepare": "completed", "train": "failed", "run": "failed"}
-    (run,) = mlflow_runs(ended.result["urls"]["mlflow"], "toy-pipeline")
+    run = mlflow_runs(ended.result["urls"]["mlflow"], "toy-pipeline")[0]
     assert (run["status"], run["tags"]["mlops_env.failed_step"]) == ("FAILED", "train")
-    assert toy("run").succeeded().result["run"]["metrics"] == {"rmse": 1.5}
+    assert standing("run").succeeded().result["run"]["metrics"] == {"rmse": 1.5}
 
 
-def test_a_service_that_cannot_start(toy: Machine) -> None:
-    toy("up", "--no-run").succeeded()
-    toy("stop").succeeded()
-    database = toy.host() / "state" / "toy" / "runs.json"
+def test_a_service_that_cannot_start(standing: Machine) -> None:
+    standing("up", "--no-run").succeeded()
+    standing("stop").succeeded()
+    database = standing.host() / "state" / "toy" / "runs.json"
     database.write_text("not what a toy writes")
-    error = toy("up").failed("step-services").result["error"]
+    error = standing("up").failed("step-services").result["error"]
     assert "toy does not come up" in error["log"]
     assert "JSONDecodeError" in error["log"]
-    assert toy("status").succeeded().result["environments"][0]["health"] == "degraded"
+    assert standing("status").succeeded().result["environments"][0]["health"] == "degraded"
     database.unlink()
-    toy("up").succeeded()
+    standing("up").succeeded()
 
 
 def test_a_command_that_is_not_there(toy: Machine) -> None:
@@ -88,12 +88,12 @@ def test_a_command_that_is_not_there(toy: Machine) -> None:
     assert "mlops-env.toml" in error["log"]
 
 
-def test_mlflow_missing_in_the_middle_of_a_run(toy: Machine) -> None:
-    toy("up", "--no-run").succeeded()
-    gate = toy.home / "wait for me"
+def test_mlflow_missing_in_the_middle_of_a_run(standing: Machine) -> None:
+    standing("up", "--no-run").succeeded()
+    gate = standing.home / "wait for me"
     gate.touch()
-    running = toy.start("run", "-p", f"wait={gate}").until(lambda event: event.get("name") == "train")
-    toy.service("mlflow").kill()
+    running = standing.start("run", "-p", f"wait={gate}").until(lambda event: event.get("name") == "train")
+    standing.service("mlflow").kill()
     gate.unlink()
     running.wait().succeeded()  # it is back before anybody's patience ends
 
@@ -207,14 +207,14 @@ def test_an_edited_step_is_what_runs_next(toy: Machine) -> None:
     assert second["key"] != first["key"]
 
 
-def test_stop_and_start(toy: Machine) -> None:
-    up = toy("up").succeeded().result
-    assert toy("stop").succeeded().result["left"] == 0
-    assert toy.processes() == []
-    assert toy("status").succeeded().result["environments"][0]["health"] == "stopped"
-    assert toy("stop").succeeded().result["stopped"] == 0
-    assert toy("start").succeeded().result["urls"] == up["urls"]
-    assert toy("status").succeeded().result["environments"][0]["health"] == "up"
+def test_stop_and_start(standing: Machine) -> None:
+    up = standing("up").succeeded().result
+    assert standing("stop").succeeded().result["left"] == 0
+    assert standing.processes() == []
+    assert standing("status").succeeded().result["environments"][0]["health"] == "stopped"
+    assert standing("stop").succeeded().result["stopped"] == 0
+    assert standing("start").succeeded().result["urls"] == up["urls"]
+    assert standing("status").succeeded().result["environments"][0]["health"] == "up"
 
 
 def test_down_twice_and_the_workspace_kept_then_deleted(toy: Machine) -> None:
@@ -249,10 +249,10 @@ def test_a_folder_with_other_files_is_refused(toy: Machine) -> None:
     assert [path.name for path in (toy.home / "thesis").iterdir()] == ["chapter.tex"]
 
 
-def test_another_workspace_is_another_environment(toy: Machine) -> None:
-    toy("up", "--no-run").succeeded()
-    (toy.home / "other").mkdir()
-    error = toy("up", "--workspace", "other").failed("environment-differs", 2).result["error"]
+def test_another_workspace_is_another_environment(standing: Machine) -> None:
+    standing("up", "--no-run").succeeded()
+    (standing.home / "other").mkdir()
+    error = standing("up", "--workspace", "other").failed("environment-differs", 2).result["error"]
     assert "--name" in error["hint"]
     assert "down" in error["hint"]
 

@@ -42,6 +42,8 @@ class FakeMlflow:
         return 404, {"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such experiment"}
 
     def _experiments_create(self, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        if any(experiment["name"] == given["name"] for experiment in self.experiments):
+            return 400, {"error_code": "RESOURCE_ALREADY_EXISTS", "message": "as the real server says"}
         number = str(len(self.experiments) + 1)
         self.experiments.append({"experiment_id": number, "name": given["name"], "lifecycle_stage": "active"})
         return 200, {"experiment_id": number}

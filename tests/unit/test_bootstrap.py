@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from fakes import Answer, FakeConnection
 from mlops_env import bootstrap
 from mlops_env.bootstrap import HostScripts
+from mlops_env.bundle import tree
 from mlops_env.environment import Environment, Record
 from mlops_env.errors import CommandFailed
-from mlops_env.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from mlops_env.events import Event
 
 words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
 
@@ -77,7 +79,9 @@ class TestEvents:
         assert event
         assert (event.type, event.name, event.status, event.fields) == ("service", "toy", "changed", {"seconds": 1.5})
 
-    @pytest.mark.parametrize("line", ["", "null", "[]", "3", '"x"', "{}", '{"name": "x"}', "warning: {", "\x00", "{" * 50])
+    @pytest.mark.parametrize(
+        "line", ["", "null", "[]", "3", '"x"', "{}", '{"name": "x"}', "warning: {", "\x00", "{" * 50]
+    )
     def test_what_is_none_is_none(self, line: str) -> None:
         assert bootstrap.parse_event(line) is None
 
@@ -104,15 +108,17 @@ CAUSES = [
     ),
     (
         "network",
-        uv_said("error: Request failed after 3 retries", "client error (Connect)", "tcp connect error", "Connection refused"),
+        uv_said(
+            "error: Request failed after 3 retries", "client error (Connect)", "tcp connect error", "Connection refused"
+        ),
     ),
     (
         "network",
         uv_said(
             "error: No solution found when resolving dependencies",
             "Because iniconfig was not found in the cache and you require iniconfig==2.0.0, we can conclude that your "
-            "requirements are unsatisfiable.\n\nhint: Packages were unavailable because the network was disabled. When the "
-            "network is disabled, registry packages may only be read from the cache.",
+            "requirements are unsatisfiable.\n\nhint: Packages were unavailable because the network was disabled. When "
+            "the network is disabled, registry packages may only be read from the cache.",
         ),
     ),
     (
@@ -187,7 +193,7 @@ class TestConverge:
 
 
 class TestUpload:
-    files = bootstrap.tree()
+    files = tree()
 
     def upload(self, **answers: Answer) -> tuple[bool, list[str]]:
         connection = FakeConnection({f"{name} *": answer for name, answer in answers.items()}, {})

@@ -246,5 +246,7 @@ def test_shellcheck_has_nothing_to_say() -> None:
 
 
 def test_nothing_relies_on_an_executable_bit() -> None:
-    called = [line for path in SCRIPTS for line in path.read_text().splitlines() if line.strip().startswith(("./", "exec ./"))]
+    called = [
+        line for path in SCRIPTS for line in path.read_text().splitlines() if line.strip().startswith(("./", "exec ./"))
+    ]
     assert called == []

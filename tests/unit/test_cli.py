@@ -30,7 +30,9 @@ class TestHelp:
         assert done.code == 0
         assert len(lines) <= 30
         assert max(map(len, lines)) <= 80
-        shown = {line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ") and line.strip()}
+        shown = {
+            line.split()[0] for line in lines if line.startswith("  ") and not line.startswith("   ") and line.strip()
+        }
         assert {verb for verb in VERBS if verb != "train"} <= shown
 
     @pytest.mark.parametrize("verb", VERBS)
@@ -52,7 +54,9 @@ class TestHelp:
         assert "Show health" in helped.stdout
 
     def test_help_loads_nothing_heavy(self) -> None:
-        script = "import sys, mlops_env.cli; print(*({'rich', 'psutil', 'filelock', 'tarfile', 'uv'} & set(sys.modules)))"
+        script = (
+            "import sys, mlops_env.cli; print(*({'rich', 'psutil', 'filelock', 'tarfile', 'uv'} & set(sys.modules)))"
+        )
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
         assert done.stdout.strip() == ""
 

@@ -68,10 +68,10 @@ def test_interrupted_it_ends_the_command_with_its_children(monkeypatch: pytest.M
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("threading.Thread.join", interrupt)
-        script = "sleep 60 & sleep 60 & echo $! $$; wait"
-        LocalConnection().run(["sh", "-c", script], on_line=lambda _, line: children.extend(map(int, line.split())))
+    monkeypatch.setattr("threading.Thread.join", interrupt)
+    command = ["sh", "-c", "sleep 60 & sleep 60 & echo $! $$; wait"]
+    with pytest.raises(KeyboardInterrupt):
+        LocalConnection().run(command, on_line=lambda _, line: children.extend(map(int, line.split())))
     assert all(map(has_ended, children))
 
 

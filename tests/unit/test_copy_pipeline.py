@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ import copy_pipeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -71,7 +71,11 @@ def test_unchanged_files_follow_an_upgrade_and_changed_ones_are_kept_and_named(
         path.write_text("second\n")
     assert (run("check"), run("apply"), run("check")) == (1, 0, 0)
     after = content(folder)
-    assert (after["mlops-env.toml"], after["src/taxi/train.py"], after["notes.md"]) == ("second\n", "mine\n", "mine too\n")
+    assert (after["mlops-env.toml"], after["src/taxi/train.py"], after["notes.md"]) == (
+        "second\n",
+        "mine\n",
+        "mine too\n",
+    )
     assert f"kept, as you changed it: {folder}/src/taxi/train.py" in capsys.readouterr().err
 
 

@@ -255,9 +255,9 @@ class TestTask:
         self.step_that(workspace, "print('é', *sys.argv[1:]); sys.exit(3)")
         with pytest.raises(Exception, match="step train ended with exit code 3:\né train --run-key k") as error:
             task.run("train", {"run_key": "k", "month": 2, "env": "prod"})
-        assert "--param month=2" in str(error.value)
+        assert "--param=month=2" in str(error.value)
         assert "env" not in str(error.value)  # Mage's own variables are no parameters
-        assert capsys.readouterr().out == "é train --run-key k --param month=2\n"
+        assert capsys.readouterr().out == "é train --run-key k --param=month=2\n"
 
     def test_success_returns(self, workspace: Path) -> None:
         self.step_that(workspace, "pass")
@@ -283,13 +283,13 @@ class TestAnswers:
     @pytest.mark.parametrize(
         ("change", "reason"),
         [
-            ({}, None),
+            ({}, ""),
             ({"repo_path": "/else"}, "another Mage answers on this port; it serves /else"),
             ({"server_process_id": 8}, "an earlier Mage of this project, process 8, still has the port"),
             ({"scheduler_status": "stopped"}, "the scheduler is stopped"),
         ],
     )
-    def test_healthy_is_our_own_mage_with_its_scheduler(self, change: dict[str, Any], reason: str | None) -> None:
+    def test_healthy_is_our_own_mage_with_its_scheduler(self, change: dict[str, Any], reason: str) -> None:
         status = {"repo_path": "/p/mage", "server_process_id": 7, "scheduler_status": "running", **change}
         assert trigger.unhealthy(status, Path("/p/mage"), "7") == reason
 

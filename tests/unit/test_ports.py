@@ -50,8 +50,6 @@ def host(tmp_path: Path, identity: str) -> Callable[..., Host]:
     return make
 
 
-
-
 def test_the_preferred_one_where_it_is_free_and_no_two_the_same(host: Callable[..., Host], free_port: int) -> None:
     one = host("one", free_port)
     ports.choose(one)

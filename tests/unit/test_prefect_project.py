@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triggers import main
 from workspace import Environment, Pipeline, Step
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def _script(name: str) -> ModuleType:
     return module
 
 
-names, project, task, trigger = (_script(name) for name in ("names", "project", "task", "trigger"))
+names, project, trigger = (_script(name) for name in ("names", "project", "trigger"))
 
 PIPELINE = Pipeline(
     "nyc-taxi",
@@ -181,20 +182,6 @@ def test_a_pipeline_that_is_not_one(environment: Environment, generate: Callable
     assert generate() == 2
 
 
-def test_a_failing_step_fails_its_task_with_its_last_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "orchestrators").mkdir()
-    (tmp_path / "orchestrators" / "step.py").write_text(
-        "import sys\nprint(sys.argv[1:])\nsys.exit(len(sys.argv) - 4)\n"
-    )
-    monkeypatch.setenv("MLOPS_ENV_TREE", str(tmp_path))
-    task.run_step("train", "k", {})
-    assert capsys.readouterr().out == "['train', '--run-key', 'k']\n"
-    with pytest.raises(task.StepFailed, match=r"step train ended with exit code 1:\n.*'--param=a=b c'"):
-        task.run_step("train", "k", {"a": "b c"})
-
-
 class FakePrefect:
     """Answers by path; a list of answers is used up but for its last."""
 
@@ -252,7 +239,7 @@ def prefect(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 def ask(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, Any, str]:
-    code = trigger.main(words)
+    code = main(trigger.health, trigger.run, words)
     out, err = capsys.readouterr()
     return code, json.loads(out.splitlines()[-1]) if out else None, err
 

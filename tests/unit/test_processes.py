@@ -115,7 +115,9 @@ class TestEnd:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        code = f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); print(flush=True); time.sleep(60)"
+        code = (
+            f"import socket, time; s = socket.create_server(('127.0.0.1', {port})); print(flush=True); time.sleep(60)"
+        )
         server = start(f'exec {sys.executable} -c "{code}"')
         assert processes.listening(processes.find(identity)) == {port}
         processes.end_all(identity)

@@ -105,9 +105,7 @@ def test_without_stderr_the_last_words_are_those_on_stdout() -> None:
     assert Result(("x",), 1, "said here\n", " \n", 0.0).tail() == "said here"
 
 
-def test_an_unexpected_error_writes_a_log_and_says_where(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_an_unexpected_error_writes_a_log_and_says_where(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert report(raising(ZeroDivisionError("oops"))) == 1
     shown = capsys.readouterr().err
     (log,) = tmp_path.glob("mlops-env-up-*.log")

@@ -28,13 +28,15 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Supervisor]
     """One for all tests, each of which leaves it running."""
     host = tmp_path_factory.mktemp("a b") / "50%s é 日本 'x'"
     one = Supervisor(IDENTITY, host, ROOT)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLOPS_ENV_ID", IDENTITY)
-        patch.setenv("MLOPS_ENV_JOB", "1")
-        one.start()
-    yield one
-    processes.end_all(IDENTITY)
-    shutil.rmtree(runtime_directory(IDENTITY), ignore_errors=True)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("MLOPS_ENV_ID", IDENTITY)
+            patch.setenv("MLOPS_ENV_JOB", "1")
+            one.start()
+        yield one
+    finally:
+        processes.end_all(IDENTITY)
+        shutil.rmtree(runtime_directory(IDENTITY), ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +93,7 @@ def test_a_changed_specification_restarts_it(supervisor: Supervisor, tmp_path: P
 
 def test_a_stopped_one_is_started_again(supervisor: Supervisor, tmp_path: Path) -> None:
     supervisor.run("one", sleeper("one", tmp_path))
+    assert runs("one", "sleep", "600")
     supervisor.halt("one")
     assert state(supervisor, "one") == "STOPPED"
     supervisor.halt("one")

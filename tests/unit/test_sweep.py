@@ -100,7 +100,12 @@ def test_processes_are_ended_with_orphans_and_counted(
 
 @pytest.mark.parametrize(
     ("made", "now", "row"),
-    [("ours", "ours", (1, 1, 0)), ("ours", "ours and mine", (0, 0, 0)), (None, "mine", (0, 0, 0)), ("ours", None, (0, 0, 0))],
+    [
+        ("ours", "ours", (1, 1, 0)),
+        ("ours", "ours and mine", (0, 0, 0)),
+        (None, "mine", (0, 0, 0)),
+        ("ours", None, (0, 0, 0)),
+    ],
 )
 def test_a_gitconfig_of_ours_goes_only_while_it_is_as_we_wrote_it(
     run: Callable[[], Receipt], host: Path, home: Path, made: str | None, now: str | None, row: tuple[int, int, int]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fakes import Answer, FakeConnection
-from mlops_env import bootstrap, config, environment
+from mlops_env import bootstrap, bundle, config, environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ RECORDED = {
     "experiment_id": "1",
     "metrics": {"train_rmse": 7.0399374},
 }
+LOOKED = "PYTHON SHIPPED/orchestrators/workspace.py SHIPPED/pipeline"
 PREFLIGHT = [
     "UV python find --system --no-project '>=3.11,<3.13'",
     "UV python find --system --no-project '>=3.11,<3.14'",
@@ -52,7 +53,7 @@ class Host(FakeConnection):
     """A host on which everything goes well, unless declared otherwise."""
 
     def __init__(self, records: Path) -> None:
-        digest = bootstrap.tree().digest
+        digest = bundle.tree().digest
         host = records / "default" / "host"
         answers = {
             "UV python find *": Answer("/usr/bin/python3.12\n"),
@@ -73,6 +74,7 @@ class Host(FakeConnection):
             str(host): "HOST",
             bootstrap.uv(): "UV",
             sys.executable: "PYTHON",
+            str(bundle.bundled("pipeline").parent): "SHIPPED",
         }
         super().__init__(answers, names)
 
@@ -98,11 +100,11 @@ class TestUp:
     def test_first_it_looks_then_records_then_brings_up_then_runs(
         self, host: Host, mlops_env: Callable[..., Done]
     ) -> None:
-        recorded = Answer(exited=1, does=lambda: record())
-        host.declare("test -d TREE", recorded)
+        host.declare("test -d TREE", Answer(exited=1, does=record))
         done = mlops_env("up", "--json", "-p", "train=2023-02")
         key = record().run["key"]
         assert host.transcript == [
+            f"{LOOKED} train=2023-02",
             *PREFLIGHT,
             *BROUGHT,
             "SERVICES exec runs.py find --param train=2023-02",
@@ -143,7 +145,13 @@ class TestUp:
     def test_people_see_where_to_look_and_what_to_do_next(self, host: Host, mlops_env: Callable[..., Done]) -> None:
         assert host
         done = mlops_env("up")
-        for words in ("http://127.0.0.1:6789", "mlops-env credentials", "train_rmse 7.03994", "mlops-env down", "costs"):
+        for words in (
+            "http://127.0.0.1:6789",
+            "mlops-env credentials",
+            "train_rmse 7.03994",
+            "mlops-env down",
+            "costs",
+        ):
             assert words in done.stderr
         assert done.stdout == ""
         assert max(map(len, done.stderr.splitlines())) <= 120
@@ -187,7 +195,7 @@ class TestUp:
 
     def test_no_run_means_none(self, host: Host, mlops_env: Callable[..., Done]) -> None:
         assert "run" not in mlops_env("up", "--no-run", "--json").result
-        assert host.transcript == [*PREFLIGHT, *BROUGHT]
+        assert host.transcript == [LOOKED, *PREFLIGHT, *BROUGHT]
 
     def test_a_failed_run_is_exit_1_with_its_step_and_last_lines(
         self, host: Host, mlops_env: Callable[..., Done]
@@ -312,7 +320,12 @@ class TestOtherVerbs:
         self, host: Host, mlops_env: Callable[..., Done], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         opened: list[str] = []
-        monkeypatch.setattr("webbrowser.open", lambda url: not opened.append(url))
+
+        def browse(url: str) -> bool:
+            opened.append(url)
+            return True
+
+        monkeypatch.setattr("webbrowser.open", browse)
         monkeypatch.setattr("shutil.which", lambda name: name if name == "xclip" else None)
         service = {"name": "mage", "owner": "mage", "healthy": True, "reason": "", "url": "http://127.0.0.1:6789"}
         host.declare("*/services.py status", Answer(json.dumps({"services": [service]})))

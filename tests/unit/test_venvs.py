@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +12,7 @@ from workspace import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 PIPELINE = '[pipeline]\nname = "p"\nsteps = [{name = "train", run = "python train.py"}]\n'
 BUILD = '[build-system]\nrequires = ["hatchling"]\n[project]\nname = "p"\nrequires-python = ">=3.12"\n'
@@ -85,9 +85,7 @@ class TestSources:
             (folder / name).touch()
         assert commands()[1:] == [command]
 
-    def test_else_what_the_scripts_of_the_steps_declare(
-        self, folder: Path, commands: Callable[[], list[str]]
-    ) -> None:
+    def test_else_what_the_scripts_of_the_steps_declare(self, folder: Path, commands: Callable[[], list[str]]) -> None:
         (folder / "train.py").write_text(SCRIPT)
         assert commands() == [
             "venv --clear --no-project --python >=3.13 VENV",

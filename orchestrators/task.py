@@ -1,4 +1,7 @@
-"""What every task of the generated flow calls: one step of the pipeline, its output in the task's log."""
+"""What every native task calls: one step of the pipeline, its output in the task's own log.
+
+Generated projects get at it by `runpy`, so that nothing of ours is imported by name into an orchestrator's process.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ class StepFailed(Exception):
 
 
 def run_step(step: str, run_key: str, params: Mapping[str, str]) -> None:
-    """Raises StepFailed with the step's exit code and last lines, which Prefect shows as the task's state."""
+    """Raises StepFailed with the step's exit code and last lines, which the orchestrator shows as the task's error."""
     command = [sys.executable, str(Path(os.environ["MLOPS_ENV_TREE"], "orchestrators", "step.py")), step]
     command += ["--run-key", run_key, *(f"--param={name}={value}" for name, value in params.items())]
     tail: deque[str] = deque(maxlen=10)
@@ -36,7 +39,7 @@ def run_step(step: str, run_key: str, params: Mapping[str, str]) -> None:
             for line in process.stdout:
                 tail.append(line)
                 print(line.rstrip())
-        except BaseException:  # Prefect cancels a run by an exception in its main thread
+        except BaseException:  # some orchestrators cancel a run by an exception in their main thread
             process.terminate()
             raise
     if process.returncode:
