@@ -164,8 +164,19 @@ class Supervisor:
         with contextlib.suppress(OSError, http.client.HTTPException, xmlrpc.client.Error), self._rpc() as rpc:
             rpc.shutdown()
         deadline = time.monotonic() + 40
-        while self.states() is not None and time.monotonic() < deadline:
+        while self._answers() and time.monotonic() < deadline:
             time.sleep(0.1)
+
+    def _answers(self) -> bool:
+        """Also while it shuts down, when it answers every question with a fault."""
+        try:
+            with self._rpc() as rpc:
+                rpc.getState()
+        except xmlrpc.client.Fault:
+            return True
+        except (OSError, http.client.HTTPException, xmlrpc.client.Error):
+            return False
+        return True
 
     def _program(self, name: str) -> str:
         command = [

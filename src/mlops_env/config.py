@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 FILE = "mlops-env.toml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_TARGETS = ("local",)
-_RUNTIMES = ("venv",)
+TARGETS = ("local",)
+RUNTIMES = ("venv",)
 _DEFAULTS = {"name": "default", "target": "local", "orchestrator": "mage", "runtime": "venv"}
 
 
@@ -128,7 +128,7 @@ def _check(key: str, value: object, source: str) -> list[str]:
         return [f"{source}: must be text, not {value!r}"]
     if key == "name" and not _NAME.fullmatch(value):
         return [f"{source}: {value!r} is no name: lower-case letters, digits and dashes, at most 40"]
-    choices = {"target": _TARGETS, "runtime": _RUNTIMES, "orchestrator": tuple(orchestrator_names())}.get(key)
+    choices = {"target": TARGETS, "runtime": RUNTIMES, "orchestrator": tuple(orchestrator_names())}.get(key)
     if choices and value not in choices:
         return [f"{source}: {key} {value!r} is unknown; there are: {', '.join(choices)}"]
     return []
