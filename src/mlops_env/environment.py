@@ -247,6 +247,8 @@ def locked(name: str, command: str) -> Iterator[None]:
             with contextlib.suppress(PermissionError):  # Windows keeps an open file
                 Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()
+        with contextlib.suppress(OSError):  # not empty: there are other environments
+            root.rmdir()
 
 
 def _holder(path: Path) -> str:
