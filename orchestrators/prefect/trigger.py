@@ -101,9 +101,17 @@ def health(environment: Environment) -> str:
         deployment = prefect.deployment(environment.pipeline().name)
     except PrefectError as error:
         return "the worker has not registered the flow yet" if error.code == _NOT_FOUND else str(error)
-    if (age := seconds_since_poll(deployment)) is None:
+    if (age := seconds_since_poll(deployment)) is None or age > seconds_since_start(environment):
         return "the worker has not asked for work yet"
     return "" if age < _LATEST_POLL else f"no worker has asked for work for {age:.0f} seconds"
+
+
+def seconds_since_start(environment: Environment) -> float:
+    """How long ago services/prefect-worker.sh began."""
+    try:
+        return time.time() - (environment.state / "prefect" / "worker.started").stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
 
 
 def seconds_since_poll(deployment: Mapping[str, Any]) -> float | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 OnLine = Callable[[str, str], None]
-"""Called with `"stdout"` or `"stderr"` and each line as it comes, without its end."""
+"""Called with `"stdout"` or `"stderr"` and each line as it comes, without its end; never twice at once."""
 
 _GRACE_SECONDS = 5.0
 _SLICE_SECONDS = 0.2
@@ -84,8 +84,16 @@ class LocalConnection:
         except OSError as error:
             return Result(tuple(argv), 127, "", f"{argv[0]}: {error.strerror}", 0.0)
         captured: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        one_at_a_time = threading.Lock()
+
+        def told(stream: str, line: str) -> None:
+            captured[stream].append(line)
+            if on_line:
+                with one_at_a_time:
+                    on_line(stream, line)
+
         readers = [
-            threading.Thread(target=_read, args=(pipe, name, captured[name], on_line), daemon=True)
+            threading.Thread(target=_read, args=(pipe, name, told), daemon=True)
             for name, pipe in (("stdout", process.stdout), ("stderr", process.stderr))
         ]
         try:
@@ -111,15 +119,12 @@ class LocalConnection:
         return
 
 
-def _read(pipe: IO[bytes] | None, name: str, lines: list[str], on_line: OnLine | None) -> None:
+def _read(pipe: IO[bytes] | None, name: str, told: OnLine) -> None:
     if pipe is None:
         return
     with pipe:
         for raw in pipe:
-            line = raw.decode(errors="replace").rstrip("\r\n")
-            lines.append(line)
-            if on_line:
-                on_line(name, line)
+            told(name, raw.decode(errors="replace").rstrip("\r\n"))
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -8,12 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import psutil
 
@@ -118,18 +119,19 @@ class Machine:
 
     def start(self, *words: str, cwd: Path | None = None, before: Sequence[str] = ()) -> Running:
         """The command in a session of its own, as in a terminal of its own."""
+        stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by whoever waits
         process = subprocess.Popen(
             [*before, *CLI, *words, "--json"],
             cwd=cwd or self.home,
             env=self.variables(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             encoding="utf-8",
             start_new_session=True,
         )
-        return Running(process, self)
+        return Running(process, stderr, self)
 
     def __call__(self, *words: str, cwd: Path | None = None, before: Sequence[str] = ()) -> Ended:
         return self.start(*words, cwd=cwd, before=before).wait()
@@ -211,13 +213,14 @@ class Running:
     """A command that is still going, event by event."""
 
     process: subprocess.Popen[str]
+    stderr: IO[bytes]
     machine: Machine
     events: list[Table] = field(default_factory=list)
 
     def next(self) -> Table | None:
         assert self.process.stdout
         line = self.process.stdout.readline()
-        if not line:
+        if not line.endswith("\n"):  # the end, maybe in the middle of a line
             return None
         event: Table = json.loads(line)
         self.events.append(event)
@@ -241,10 +244,13 @@ class Running:
         return self.wait()
 
     def wait(self) -> Ended:
-        output, stderr = self.process.communicate(timeout=600)
-        self.events += [json.loads(line) for line in output.splitlines() if line.endswith("}")]
+        while self.next():
+            pass
+        code = self.process.wait()
         self.machine.remember()
-        return Ended(self.process.returncode, self.events, stderr)
+        with self.stderr, self.process:
+            self.stderr.seek(0)
+            return Ended(code, self.events, self.stderr.read().decode(errors="replace"))
 
 
 def copy_product(folder: Path) -> Path:

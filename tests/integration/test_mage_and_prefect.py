@@ -114,7 +114,11 @@ def test_the_run_shows_in_mlflow(up: Ended, runs: list[dict[str, Any]], machine:
         "print(model.predict(pandas.DataFrame({'PULocationID': [236], 'DOLocationID': [239]})))\n"
     )
     python = machine.host() / "venvs" / "pipeline" / "bin" / "python"
-    variables = machine.variables() | {"MLFLOW_TRACKING_URI": up.result["urls"]["mlflow"], "TMPDIR": str(tmp_path)}
+    variables = machine.variables() | {
+        "MLFLOW_TRACKING_URI": up.result["urls"]["mlflow"],
+        "TMPDIR": str(tmp_path),
+        "HOME": str(tmp_path),
+    }
     done = subprocess.run(
         [python, "-W", "ignore", "-c", code, model], env=variables, capture_output=True, text=True, check=False
     )
@@ -262,7 +266,7 @@ def test_prefect_takes_mages_place(machine: Machine, up: Ended) -> None:
     result = ended.result
     assert set(result["urls"]) == {"prefect", "mlflow"}
     assert result["urls"]["mlflow"] == up.result["urls"]["mlflow"]
-    assert result["run"]["metrics"] == up.result["run"]["metrics"]
+    assert result["run"]["metrics"] == pytest.approx(up.result["run"]["metrics"], rel=1e-12)
     after = mlflow_runs(result["urls"]["mlflow"], "nyc-taxi")
     assert [run["run_id"] for run in after[1:]] == [run["run_id"] for run in before]
     assert after[0]["tags"]["mlops_env.orchestrator"] == "prefect"
@@ -283,6 +287,7 @@ def test_stop_and_start(machine: Machine, up: Ended) -> None:
     assert machine("stop").succeeded().result["left"] == 0
     assert machine.processes() == []
     assert machine("status").succeeded().result["environments"][0]["health"] == "stopped"
+    assert machine("stop").succeeded().result["stopped"] == 0
     machine("start").succeeded()
     assert machine("status").succeeded().result["environments"][0]["health"] == "up"
 

@@ -13,5 +13,7 @@ export PREFECT_LOGGING_TO_API_BATCH_INTERVAL=1
 export NO_PROXY="${NO_PROXY:+$NO_PROXY,}127.0.0.1"
 export no_proxy="$NO_PROXY"
 
+: >"$state/worker.started" # trigger.py health: what an earlier worker asked for says nothing of this one
+
 cd "$MLOPS_ENV_WORKSPACE/.mlops-env/projects/prefect"
 exec "$MLOPS_ENV_VENVS/prefect/bin/python" "$here/serve.py"

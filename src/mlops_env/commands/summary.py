@@ -9,6 +9,12 @@ from mlops_env.commands.reporting import Outcome
 from mlops_env.orchestrators import Orchestrator
 
 _INDENT = " " * 4  # so that MLflow's address of a run fits into 80 columns
+_NEXT = {
+    "open": "the pages in a browser",
+    "run": "another run, with -p KEY=VALUE",
+    "stop": "until the next start",
+    "down": "all gone but the workspace",
+}
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,6 +26,17 @@ if TYPE_CHECKING:
 def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
     """The whole picture: where to look, who to log in as, what the run gave, what it costs, what next."""
     orchestrator = Orchestrator.read(record.orchestrator)
+    suffix = "" if record.name == "default" else f" --name {record.name}"
+    lines = [
+        *_headline(record.name, orchestrator.title, run),
+        "",
+        *_page_lines(orchestrator, urls, suffix),
+        f"  workspace  {record.workspace}",
+        *(_run_lines(run, urls, record.orchestrator) if run else []),
+        "  costs      nothing by the hour: it is your machine",
+        "",
+        *(f"  mlops-env {f'{verb}{suffix}':<16} {what}" for verb, what in _NEXT.items()),
+    ]
     fields: dict[str, Any] = {
         "environment": record.name,
         "target": record.target,
@@ -28,37 +45,34 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
         "workspace": record.workspace,
         "urls": dict(urls),
     }
-    suffix = "" if record.name == "default" else f" --name {record.name}"
-    lines = [f"Environment {record.name!r} is up: {orchestrator.title} and MLflow on this machine."]
+    if run:
+        fields["run"] = run_fields(run, urls, record.orchestrator)
     if run and not run.ok:
-        where = f" in step {run.failed_step}" if run.failed_step else ""
-        lines = [f"Environment {record.name!r} is up; the run {run.state}{where}."]
-        lines += [f"  | {line}" for line in run.log.splitlines()[-10:]]
         fields["error"] = {
             "code": f"run-{run.state}",
-            "message": f"environment is up; the run {run.state}{where}",
+            "message": f"environment is up; {_how_it_ended(run)}",
             "hint": f"mend the step and `mlops-env run{suffix}`; `mlops-env logs{suffix}` shows more",
             "log": run.log,
         }
-    lines.append("")
-    for name, url in urls.items():
-        login = f"   user {orchestrator.login['user']}" if name == orchestrator.name and orchestrator.login else ""
-        lines.append(f"  {name:<10} {url}{login}")
-    if orchestrator.login:
-        lines.append(f"  password   mlops-env credentials{suffix}")
-    lines.append(f"  workspace  {record.workspace}")
-    if run:
-        lines += _run_lines(run, urls, record.orchestrator)
-        fields["run"] = run_fields(run, urls, record.orchestrator)
-    next_commands = {
-        "open": "the pages in a browser",
-        "run": "another run, with -p KEY=VALUE",
-        "stop": "until the next start",
-        "down": "all gone but the workspace",
-    }
-    lines += ["  costs      nothing by the hour: it is your machine", ""]
-    lines += [f"  mlops-env {f'{verb}{suffix}':<16} {what}" for verb, what in next_commands.items()]
     return Outcome("\n".join(lines), fields, ok=run is None or run.ok)
+
+
+def _how_it_ended(run: Run) -> str:
+    return f"the run {run.state}" + (f" in step {run.failed_step}" if run.failed_step else "")
+
+
+def _headline(name: str, title: str, run: Run | None) -> list[str]:
+    if run and not run.ok:
+        log = [f"  | {line}" for line in run.log.splitlines()[-10:]]
+        return [f"Environment {name!r} is up; {_how_it_ended(run)}.", *log]
+    return [f"Environment {name!r} is up: {title} and MLflow on this machine."]
+
+
+def _page_lines(orchestrator: Orchestrator, urls: Mapping[str, str], suffix: str) -> list[str]:
+    login = orchestrator.login
+    users = {orchestrator.name: f"   user {login['user']}"} if login else {}
+    lines = [f"  {name:<10} {url}{users.get(name, '')}" for name, url in urls.items()]
+    return [*lines, f"  password   mlops-env credentials{suffix}"] if login else lines
 
 
 def run_fields(run: Run, urls: Mapping[str, str], orchestrator: str) -> dict[str, Any]:
