@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import shlex
+import stat
 import subprocess
 import sys
 import threading
@@ -95,8 +96,9 @@ class Supervisor:
         """Start the daemon where none answers; stale pid and socket files are its own to replace."""
         runtime, programs = runtime_directory(self.identity), self.host / "programs"
         runtime.mkdir(mode=0o700, exist_ok=True)
-        if runtime.stat().st_uid != os.getuid():
-            raise SupervisorError(f"{runtime} belongs to another user: have it removed")
+        status = runtime.lstat()
+        if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode):
+            raise SupervisorError(f"{runtime} belongs to another user or is a link: have it removed")
         runtime.chmod(0o700)
         for directory in (programs, self.host / "logs"):
             directory.mkdir(parents=True, exist_ok=True)
