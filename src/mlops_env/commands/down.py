@@ -76,7 +76,10 @@ def _outcome(env: Environment, receipt: Receipt, *, kept: bool) -> reporting.Out
     )
     lines = [receipt.as_text(), "", headline]
     if kept and env.workspace.exists():
-        lines.append(f"Kept: {env.workspace}, with MLflow's history. It is yours; `--delete-workspace` removes it too.")
+        lines += [
+            f"Kept: {env.workspace}",
+            "  with MLflow's history. It is yours; `--delete-workspace` removes it too.",
+        ]
     if receipt.left:
         lines.append("Run `mlops-env down` again; it is safe to repeat.")
     fields = {"environment": env.name, "receipt": receipt.as_json(), "left": receipt.left}
