@@ -53,7 +53,7 @@ def _free(service: str, last: int | None, preferred: int, taken: set[int]) -> in
         if port not in taken and is_free(port):
             return port
         if port not in taken and port in {last, preferred}:
-            say("note", service, message=f"{service}: port {port} is taken by {_squatter(port)}")
+            say("note", service, message=f"{service}: port {port} is taken by {squatter(port)}")
     raise NoPortError(f"{service}: no free port from {preferred} to {preferred + _TRIES - 1}")
 
 
@@ -63,7 +63,7 @@ def _of_other_environments(host: Host) -> set[int]:
     return {port for path in others for port in recorded_ports(path).values()}
 
 
-def _squatter(port: int) -> str:
+def squatter(port: int) -> str:
     try:
         for connection in psutil.net_connections("tcp"):
             listens = connection.status == psutil.CONN_LISTEN and connection.laddr and connection.laddr.port == port

@@ -64,6 +64,14 @@ def end_all(identity: str, *, service: str | None = None, jobs: bool | None = No
     return len(seen), len(find(identity, service=service, jobs=jobs))
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started, as far as they are still there."""
+    try:
+        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
 def listening(found: list[psutil.Process]) -> set[int]:
     """The TCP ports on which these processes listen."""
     ports = set()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _HEALTHY_SECONDS = 300.0
+_RESTARTS = 3  # of one that ran and ended before it was healthy; those that end sooner the supervisor counts
 
 
 class ServiceError(Exception):
@@ -128,30 +129,35 @@ def _project(host: Host, owner: str, *words: str) -> bool:
 
 def _wait(host: Host, owner: str, given_up: threading.Event) -> None:
     deadline = time.monotonic() + _HEALTHY_SECONDS
+    pids: dict[Service, set[int]] = {service: set() for service in host.services_of(owner)}
     while not given_up.is_set():
-        states = {service: _state(host, service) for service in host.services_of(owner)}
+        infos = host.supervisor.states() or {}
+        states = {service: str(infos.get(service.name, {}).get("statename", "STOPPED")) for service in pids}
         down = [service for service, state in states.items() if state != "RUNNING"]
         reason = f"{down[0].name} is {states[down[0]].lower()}" if down else health(host, owner)
         if not reason:
             return
-        dead = [service for service, state in states.items() if state == "FATAL"]
+        for service in pids.keys() - set(down):
+            pids[service].add(infos[service.name]["pid"])
+        dead = [service for service in pids if states[service] == "FATAL" or len(pids[service]) > _RESTARTS]
         if dead or time.monotonic() > deadline:
             service = (dead or host.services_of(owner))[0]
+            host.supervisor.halt(service.name)  # or it would be restarted for ever
             raise ServiceError(f"{service.name} does not come up: {reason}\n{_tail(host.log(service))}")
         time.sleep(0.3)
 
 
-def _state(host: Host, service: Service) -> str:
-    return str((host.supervisor.states() or {}).get(service.name, {}).get("statename", "STOPPED"))
-
-
 def health(host: Host, owner: str) -> str:
     """Why this owner's services are not healthy, by its own trigger.py; empty if they are."""
-    port = host.ports.get(host.services_of(owner)[0].name)
+    name = host.services_of(owner)[0].name
+    port = host.ports.get(name)
     if port is None:
         return "not started yet"
     if ports.is_free(port):  # a look at the socket is a hundred times cheaper than a look at the service
         return f"nothing listens on port {port} yet"
+    pid = (host.supervisor.states() or {}).get(name, {}).get("pid")
+    if not pid or port not in processes.listening(processes.family(pid)):
+        return f"port {port} is taken by {ports.squatter(port)}"  # maybe a healthy MLflow, but not ours
     done = _run(host, owner, host.script(owner, "trigger.py"), "health", capture=True)
     if done.returncode == 0:
         return ""
