@@ -69,11 +69,15 @@ def parse(result: Result) -> Receipt:
 
 def release_workspace(env: Environment, *, delete: bool) -> Row:
     """Give the workspace back, or remove what we laid out: all of ours, or `.mlops-env` in the user's own."""
-    ours = env.workspace / ".mlops-env"
     if not delete:
-        (ours / "environment.json").unlink(missing_ok=True)
+        (env.workspace / ".mlops-env" / "environment.json").unlink(missing_ok=True)
         return Row("workspace", 0, 0, 0)
-    return _remove("workspace", ours if env.record.own_workspace else env.workspace)
+    return _remove("workspace", laid_out(env))
+
+
+def laid_out(env: Environment) -> Path:
+    """What of the workspace is ours to delete: all of it, or `.mlops-env` in the user's own."""
+    return env.workspace / ".mlops-env" if env.record.own_workspace else env.workspace
 
 
 def forget(env: Environment) -> Row:

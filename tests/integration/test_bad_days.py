@@ -76,7 +76,7 @@ def test_a_service_that_cannot_start(standing: Machine) -> None:
     assert "JSONDecodeError" in error["log"]
     assert standing("status").succeeded().result["environments"][0]["health"] == "degraded"
     database.unlink()
-    standing("up").succeeded()
+    standing("up", "--no-run").succeeded()
 
 
 def test_a_command_that_is_not_there(toy: Machine) -> None:
@@ -175,6 +175,34 @@ def test_a_squatted_port(toy: Machine) -> None:
     server.shutdown()
     server.server_close()
     assert toy("up").succeeded().result["urls"]["toy"] == url  # where it is, it stays
+
+
+class AnotherMlflow(http.server.BaseHTTPRequestHandler):
+    """Of somebody else: healthy, and not the place for our runs."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"experiment": {"experiment_id": "0"}}')
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_somebody_elses_service_on_our_port_is_not_ours(standing: Machine) -> None:
+    before = standing("up", "--no-run").succeeded().result["urls"]["mlflow"]
+    standing.service("mlflow").kill()
+    port = int(before.rpartition(":")[2])
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), AnotherMlflow)  # before ours is back
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment = standing("status").succeeded().result["environments"][0]
+    assert environment["health"] == "degraded"
+    assert not next(row for row in environment["services"] if row["name"] == "mlflow")["healthy"]
+    ended = standing("up", "--no-run").succeeded()
+    assert ended.result["urls"]["mlflow"] != before
+    assert f"port {port} is taken by pid {os.getpid()}" in ended.messages()
+    server.shutdown()
+    server.server_close()
 
 
 def test_an_upgrade_keeps_what_the_user_changed_and_brings_the_rest(toy: Machine) -> None:

@@ -300,6 +300,20 @@ def test_after_a_power_cut(machine: Machine, up: Ended) -> None:
     assert again.statuses("run") == {"run": "ok"}
 
 
+def test_a_history_that_mlflow_cannot_read(machine: Machine, up: Ended) -> None:
+    """Its start takes so long that for the supervisor it has run: yet `up` does not wait for ever."""
+    del up
+    machine("stop").succeeded()
+    database = machine.workspace / ".mlops-env" / "mlflow" / "mlflow.db"
+    history = database.read_bytes()
+    database.write_bytes(b"not a database")
+    log = machine("up").failed("step-services").result["error"]["log"]
+    assert "mlflow does not come up" in log
+    assert "put a backup in its place" in log
+    database.write_bytes(history)
+    assert machine("up").succeeded().statuses("run") == {"run": "ok"}
+
+
 def test_down_after_the_supervisor_was_killed(machine: Machine, up: Ended) -> None:
     del up
     machine.supervisor().kill()

@@ -26,7 +26,7 @@ def down(
     The workspace, with your code and MLflow's history, is kept unless you say otherwise.
     """
 
-    def body(emit: Emit) -> reporting.Outcome:  # noqa: ARG001 - nothing to tell before the end
+    def body(emit: Emit) -> reporting.Outcome:
         from mlops_env import config, environment  # noqa: PLC0415
 
         wanted = config.called(name)
@@ -37,7 +37,7 @@ def down(
                 return reporting.Outcome(text, {"environment": wanted, "receipt": [], "left": 0})
             if delete_workspace and not yes:
                 _ask(env, as_json=as_json)
-            receipt = take_down(env, delete_workspace=delete_workspace)
+            receipt = take_down(env, emit, delete_workspace=delete_workspace)
         return _outcome(env, receipt, kept=not delete_workspace)
 
     reporting.run("down", body, as_json=as_json, debug=debug)
@@ -46,28 +46,33 @@ def down(
 def _ask(env: Environment, *, as_json: bool) -> None:
     """A usage error unless somebody is there who agrees."""
     from mlops_env.errors import UsageError  # noqa: PLC0415
+    from mlops_env.receipt import laid_out  # noqa: PLC0415
 
     try:
-        agreed = not as_json and typer.confirm(f"Delete {env.workspace} with all that is in it?", err=True)
+        agreed = not as_json and typer.confirm(f"Delete {laid_out(env)} with all that is in it?", err=True)
     except typer.Abort:
         agreed = False
     if not agreed:
         raise UsageError(
-            f"nothing was removed: {env.workspace} would go with all that is in it",
+            f"nothing was removed: {laid_out(env)} would go with all that is in it",
             code="not-confirmed",
             hint="`--yes` says that this is meant",
         )
 
 
-def take_down(env: Environment, *, delete_workspace: bool) -> Receipt:
+def take_down(env: Environment, emit: Emit, *, delete_workspace: bool) -> Receipt:
     """Sweep the host, then the workspace as far as asked, and last the record, which lets `down` be repeated."""
     from mlops_env import bootstrap, receipt  # noqa: PLC0415
     from mlops_env.connection import LocalConnection  # noqa: PLC0415
+    from mlops_env.events import Event  # noqa: PLC0415
 
+    emit(Event("step", "started", "down", "ending processes, removing files"))
     with LocalConnection() as connection:
         swept = receipt.parse(connection.run(bootstrap.on_this_machine(env).sweep()))
     rows = swept.plus(receipt.release_workspace(env, delete=delete_workspace))
-    return rows if rows.left else rows.plus(receipt.forget(env))
+    rows = rows if rows.left else rows.plus(receipt.forget(env))
+    emit(Event("step", "failed" if rows.left else "ok", "down", f"{rows.found} things found, {rows.left} left"))
+    return rows
 
 
 def _outcome(env: Environment, receipt: Receipt, *, kept: bool) -> reporting.Outcome:
