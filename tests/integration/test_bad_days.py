@@ -191,7 +191,9 @@ class AnotherMlflow(http.server.BaseHTTPRequestHandler):
 
 def test_somebody_elses_service_on_our_port_is_not_ours(standing: Machine) -> None:
     before = standing("up", "--no-run").succeeded().result["urls"]["mlflow"]
-    standing.service("mlflow").kill()
+    main = standing.service("mlflow")
+    main.kill()
+    main.wait()
     port = int(before.rpartition(":")[2])
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), AnotherMlflow)  # before ours is back
     threading.Thread(target=server.serve_forever, daemon=True).start()
