@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 SCHEMA = 1
+_PART = "environment.json.part"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Environment:
         record = replace(self.record, **changes)  # type: ignore[arg-type]
         with _named_failure(self.directory):
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part = self.directory / "environment.json.part"
+            part = self.directory / _PART
             part.write_text(json.dumps(asdict(record), indent=2) + "\n", encoding="utf-8")
             part.replace(self.directory / "environment.json")
         return replace(self, record=record)
@@ -192,6 +193,20 @@ def _record(name: str, values: Mapping[str, Any]) -> Record:
             hint="upgrade mlops-env",
         )
     return Record(**{key: value for key, value in values.items() if key in Record.__dataclass_fields__})
+
+
+def discard_unborn(name: str) -> None:
+    """Remove the folder of a creation that was cut short: one in which there is nothing but half a record."""
+    directory = state_root() / name
+    (directory / _PART).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not there, or not empty
+        directory.rmdir()
+    if directory.exists():
+        raise MlopsEnvError(
+            f"{directory} has lost its record environment.json, so nothing says what belongs to it",
+            code="record-lost",
+            hint="restore the record, or end what runs from there by hand and remove the folder",
+        )
 
 
 def need(name: str) -> Environment:

@@ -55,5 +55,6 @@ def path_with_python() -> str:
     listed = [str(uv), "python", "list", "--only-installed", "--output-format", "json", PYTHON]
     done = subprocess.run(listed, capture_output=True, text=True, check=True)
     found = [Path(row["path"]) for row in json.loads(done.stdout)]
-    found += Path.home().glob(f".pyenv/versions/{PYTHON}.*/bin/python3")  # of its own, pyenv shows one on PATH
+    # pyenv shows one of its Pythons on PATH; the others are beside the one that runs this, whatever HOME is.
+    found += Path(sys.base_prefix).parent.glob(f"{PYTHON}.*/bin/python3")
     return os.pathsep.join([os.environ["PATH"], *(str(path.parent) for path in found[:1])])

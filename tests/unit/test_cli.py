@@ -81,6 +81,20 @@ class TestWithoutAnEnvironment:
         assert (done.code, done.result["receipt"], done.result["left"]) == (0, [], 0)
         assert not records.exists()
 
+    def test_down_removes_what_an_up_left_that_was_killed_before_its_record_was_whole(
+        self, mlops_env: Callable[..., Done], records: Path
+    ) -> None:
+        (records / "default").mkdir(parents=True)
+        (records / "default" / "environment.json.part").write_text('{"id": ')
+        assert mlops_env("down").code == 0
+        assert not records.exists()
+
+    def test_down_judges_nothing_that_has_lost_its_record(self, mlops_env: Callable[..., Done], records: Path) -> None:
+        (records / "default" / "host").mkdir(parents=True)
+        done = mlops_env("down", "--json")
+        assert (done.code, done.result["error"]["code"]) == (1, "record-lost")
+        assert (records / "default" / "host").is_dir()
+
     @pytest.mark.parametrize(
         "words", ["run", "train", "open", "logs", "credentials", "stop", "start", "status --name default"]
     )

@@ -33,6 +33,7 @@ def down(
         with environment.locked(wanted, "mlops-env down"):
             env = environment.find(wanted)
             if env is None:
+                environment.discard_unborn(wanted)
                 text = f"There is no environment {wanted!r}: nothing to remove."
                 return reporting.Outcome(text, {"environment": wanted, "receipt": [], "left": 0})
             if delete_workspace and not yes:
