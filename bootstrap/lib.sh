@@ -10,18 +10,8 @@ readonly STEP
 result=failed # pessimistic: whatever kills us, the event says so
 trap 'printf "{\"type\":\"step\",\"name\":\"%s\",\"status\":\"%s\"}\n" "$STEP" "$result" >&3' EXIT
 
-: "${MLOPS_ENV_TREE:=$(cd "$(dirname "$0")/../.." && pwd)}"
-: "${MLOPS_ENV_NAME:=default}"
-: "${MLOPS_ENV_ORCHESTRATOR:=mage}"
-: "${MLOPS_ENV_HOST_DIR:=${XDG_STATE_HOME:-$HOME/.local/state}/mlops-env/$MLOPS_ENV_NAME/host}"
-: "${MLOPS_ENV_WORKSPACE:=$HOME/mlops-env/$MLOPS_ENV_NAME}"
-: "${MLOPS_ENV_ID:=$MLOPS_ENV_NAME}"
-: "${MLOPS_ENV_OWN_WORKSPACE:=}"
-: "${MLOPS_ENV_UV:=uv}"
-export MLOPS_ENV_TREE MLOPS_ENV_NAME MLOPS_ENV_ORCHESTRATOR MLOPS_ENV_HOST_DIR MLOPS_ENV_WORKSPACE
-export MLOPS_ENV_ID MLOPS_ENV_OWN_WORKSPACE MLOPS_ENV_UV
-export MLOPS_ENV_JOB=1 PYTHONUTF8=1
-tools_python=$MLOPS_ENV_HOST_DIR/venvs/tools/bin/python
+# shellcheck source=environment.sh
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
 
 have() { command -v "$1" >/dev/null; }
 die() {

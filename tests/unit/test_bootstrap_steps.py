@@ -175,7 +175,7 @@ def steps(tmp_path: Path) -> Path:
     """A bootstrap folder of toy steps, a file each: a step is `ok` once its file is there."""
     folder = tmp_path / "boot strap"
     (folder / "steps").mkdir(parents=True)
-    for name in ("run.sh", "lib.sh"):
+    for name in ("run.sh", "lib.sh", "environment.sh"):
         shutil.copy(BOOTSTRAP / name, folder)
     for number, apply in ((10, "touch"), (20, "false"), (30, "touch")):
         (folder / "steps" / f"{number}-s{number}.sh").write_text(

@@ -23,7 +23,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SCRIPTS}
 ORCHESTRATORS = re.compile(r"\b(mage|prefect|airflow|kubeflow)\b", re.IGNORECASE)
 ITS_DEFAULT = {
     "src/mlops_env/config.py": '_DEFAULTS = {"name": "default", "target": "local", "orchestrator": "mage"',
-    "bootstrap/lib.sh": ': "${MLOPS_ENV_ORCHESTRATOR:=mage}"',  # for those who run the steps by hand
+    "bootstrap/environment.sh": ': "${MLOPS_ENV_ORCHESTRATOR:=mage}"',  # for those who run the steps by hand
 }
 
 
@@ -94,7 +94,9 @@ def test_nothing_outside_orchestrators_names_one(folder: str) -> None:
 
 
 def test_the_default_is_the_same_with_and_without_us() -> None:
-    assert f"MLOPS_ENV_ORCHESTRATOR:={config.default_orchestrator()}}}" in (ROOT / "bootstrap/lib.sh").read_text()
+    assert (
+        f"MLOPS_ENV_ORCHESTRATOR:={config.default_orchestrator()}}}" in (ROOT / "bootstrap/environment.sh").read_text()
+    )
     assert config.default_orchestrator() in config.orchestrator_names()
 
 
