@@ -1,34 +1,30 @@
-"""Drive the toy.
-
-python trigger.py health
-python trigger.py run [--run-key KEY] [--param NAME=VALUE]…
-"""
+"""Ask the toy how it is, or run the pipeline on it and wait; triggers.py has the command line."""
 
 from __future__ import annotations
 
-import argparse
 import http.client
 import json
 import sys
 import time
 import urllib.error
 import urllib.request
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from workspace import Environment, UsageError, check_run_key, parse_params
+from triggers import OrchestratorError, main
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+
+    from workspace import Environment
 
 _PATIENCE = 30.0
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class ToyError(Exception):
+class ToyError(OrchestratorError):
     """The server is away."""
 
 
@@ -70,30 +66,5 @@ def run(environment: Environment, key: str, params: Mapping[str, str]) -> dict[s
         time.sleep(0.05)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="trigger.py")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("health")
-    run_parser = verbs.add_parser("run")
-    run_parser.add_argument("--run-key", default=f"run-{uuid.uuid4()}")
-    run_parser.add_argument("--param", action="append", default=[])
-    given = parser.parse_args(arguments)
-    try:
-        environment = Environment.read()
-        if given.verb == "health":
-            reason = health(environment)
-            print(json.dumps({"healthy": not reason, "reason": reason}))
-            return 1 if reason else 0
-        result = run(environment, check_run_key(given.run_key), parse_params(given.param))
-    except UsageError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except ToyError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps(result))
-    return 0 if result["state"] == "completed" else 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(health, run))
