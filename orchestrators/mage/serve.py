@@ -7,6 +7,7 @@
   `workspace` in the project.
 - It creates the owner five seconds after the start, hoping that its scheduler has made the tables by then: here the
   tables are made first, and nobody waits.
+- A run that it enqueues while its last worker is leaving waits for ever: here somebody looks again each second.
 - Its editor's kernel obeys whoever connects to its ports on loopback: here only who knows the key.
 - Its temporary files stay in /tmp for ever: here they go with the environment.
 """
@@ -80,6 +81,22 @@ def show_workspace(files: Any, project: Path, workspace: Path) -> None:
     files.BLACKLISTED_DIRS |= _HIDDEN
 
 
+def keep_workers(queue: Any) -> None:
+    """Have `mage_ai.orchestration.queue.process_queue.ProcessQueue` look at each tick whether anybody serves it.
+
+    A job that is enqueued while the last worker is just leaving finds the workers alive, starts none, and from then on
+    counts as queued: its run stays `running`, with no block ever started, until some other job is enqueued.
+    """
+    clean_up_jobs = queue.clean_up_jobs
+
+    def clean_up_and_serve(self: Any) -> None:
+        clean_up_jobs(self)
+        if not self.queue.empty() and not self.is_worker_pool_alive():
+            self.start_worker_pool()
+
+    queue.clean_up_jobs = clean_up_and_serve
+
+
 def main() -> None:
     project, port = sys.argv[1:]
     require_port(int(port))
@@ -88,6 +105,7 @@ def main() -> None:
     files = import_module("mage_ai.data_preparation.models.file")
     show_workspace(files, Path(project), Path(os.environ["MLOPS_ENV_WORKSPACE"]).resolve())
     sign_kernel_messages(import_module("mage_ai.server.kernels").kernel_managers)
+    keep_workers(import_module("mage_ai.orchestration.queue.process_queue").ProcessQueue)
     database = import_module("mage_ai.orchestration.db.database_manager").database_manager
     database.run_migrations(log_level=logging.WARNING)
     server: Any = import_module("mage_ai.server.server")
