@@ -29,7 +29,7 @@ def main() -> int:
     rows = _processes(identity)
     rows.append(_row("file", *_take_back_gitconfig(host / "made" / "gitconfig")))
     rows += [_row(kind, *_remove_children(host / directory)) for kind, directory in _KINDS.items()]
-    rows.append(_row("directory", *_remove([host, *_runtime_directories(identity)])))
+    rows.append(_row("directory", *_remove([host, runtime_directory(identity)])))
     for row in rows:
         print(json.dumps(row))
     return 0
@@ -38,10 +38,6 @@ def main() -> int:
 def runtime_directory(identity: str) -> Path:
     """Where the supervisor's socket is: a unix socket's path may be no longer than about 100 bytes."""
     return Path("/tmp") / f"mlops-env-{os.getuid()}-{identity[:8]}"  # noqa: S108 - made 0700 and checked by its user
-
-
-def _runtime_directories(identity: str) -> list[Path]:
-    return [runtime_directory(identity)]
 
 
 def _row(kind: str, found: int, left: int) -> dict[str, str | int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shlex
 import subprocess
 import tomllib
 from dataclasses import dataclass, field
@@ -125,7 +124,7 @@ def _scripts(folder: Path) -> list[tuple[Path, dict[str, Any]]]:
     """The Python scripts that the steps run and that carry PEP 723 metadata, with it."""
     found = []
     for step in workspace.load(folder).steps:
-        for word in shlex.split(step.run):
+        for word in step.words:
             script = folder / word
             if word.endswith(".py") and script.is_file():
                 match = _METADATA.search(script.read_text(encoding="utf-8"))

@@ -60,9 +60,9 @@ class HostScripts:
         python = self.environment.host / "venvs" / "tools" / "bin" / "python"
         return [*self.settings(), str(python), str(self.tree / "orchestrators" / "services.py"), *words]
 
-    def sweep(self, *words: str) -> list[str]:
+    def sweep(self) -> list[str]:
         """End and remove all that this environment made, with a receipt; needs nothing of what it removes."""
-        return [*self.settings(), sys.executable, str(self.tree / "orchestrators" / "sweep.py"), *words]
+        return [*self.settings(), sys.executable, str(self.tree / "orchestrators" / "sweep.py")]
 
 
 def on_this_machine(environment: Environment) -> HostScripts:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import threading
 import urllib.parse
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
+
+import json_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from email.message import Message
 
 _CONDITION = re.compile(r"tags\.`(?P<key>[^`]+)` = '(?P<value>[^']*)'")
 
@@ -103,33 +104,10 @@ class FakeMlflow:
 def serving() -> Iterator[FakeMlflow]:
     fake = FakeMlflow()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            url = urllib.parse.urlsplit(self.path)
-            self._reply(url.path, dict(urllib.parse.parse_qsl(url.query)))
+    def answer(path: str, body: dict[str, Any] | None, _headers: Message) -> tuple[int, dict[str, Any]]:
+        url = urllib.parse.urlsplit(path)
+        given = dict(urllib.parse.parse_qsl(url.query)) if body is None else body
+        return fake.answer(url.path.removeprefix("/api/2.0/mlflow/"), given)
 
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._reply(self.path, json.loads(body))
-
-        def _reply(self, path: str, given: dict[str, Any]) -> None:
-            status, answer = fake.answer(path.removeprefix("/api/2.0/mlflow/"), given)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    fake.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
+    with json_server.serving(answer) as fake.url:
         yield fake
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()

@@ -6,10 +6,7 @@ import ast
 import importlib.util
 import json
 import sys
-import threading
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import json_server
 from triggers import main
 from workspace import Environment, Pipeline, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from email.message import Message
     from types import ModuleType
 
 FOLDER = Path(__file__).resolve().parents[2] / "orchestrators" / "prefect"
@@ -192,40 +191,12 @@ class FakePrefect:
     def add(self, path: str, *answers: Any, status: int = 200) -> None:
         self.answers[f"/api{path}"] = [(status, answer) for answer in answers]
 
-
-@contextmanager
-def serving(fake: FakePrefect) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self._reply(None)
-
-        def do_POST(self) -> None:
-            self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _reply(self, body: Any) -> None:
-            fake.asked.append((self.path, body))
-            # Of `admin` and the secret's text.
-            assert self.headers["Authorization"] == "Basic YWRtaW46cMOkc3N3b3Jk"
-            answers = fake.answers.get(self.path, [(404, {"detail": "not found"})])
-            status, answer = answers.pop(0) if len(answers) > 1 else answers[0]
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base class's name)
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    def answer(self, path: str, body: Any, headers: Message) -> tuple[int, Any]:
+        self.asked.append((path, body))
+        # Of `admin` and the secret's text.
+        assert headers["Authorization"] == "Basic YWRtaW46cMOkc3N3b3Jk"
+        answers = self.answers.get(path, [(404, {"detail": "not found"})])
+        return answers.pop(0) if len(answers) > 1 else answers[0]
 
 
 @pytest.fixture
@@ -233,7 +204,7 @@ def prefect(environment: Environment, monkeypatch: pytest.MonkeyPatch) -> Iterat
     assert environment.workspace.is_dir()
     monkeypatch.setattr(trigger, "_POLL_SECONDS", 0.01)
     fake = FakePrefect()
-    with serving(fake) as url:
+    with json_server.serving(fake.answer) as url:
         monkeypatch.setenv("MLOPS_ENV_URL", url)
         yield fake
 

@@ -16,11 +16,9 @@ def start(name: options.Name = None, as_json: options.Json = False, debug: optio
         from mlops_env.commands import summary  # noqa: PLC0415
         from mlops_env.connection import LocalConnection  # noqa: PLC0415
 
-        with (
-            environment.locked(config.called(name), "mlops-env start"),
-            LocalConnection() as connection,
-        ):
-            env = environment.need(config.called(name)).save(stopped=False)
+        wanted = config.called(name)
+        with environment.locked(wanted, "mlops-env start"), LocalConnection() as connection:
+            env = environment.need(wanted).save(stopped=False)
             _, converged = bootstrap.bring(connection, env, emit)
         return summary.of_up(env.record, converged.urls, None)
 

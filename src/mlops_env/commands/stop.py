@@ -15,11 +15,9 @@ def stop(name: options.Name = None, as_json: options.Json = False, debug: option
         from mlops_env import bootstrap, config, environment, orchestrators  # noqa: PLC0415
         from mlops_env.connection import LocalConnection  # noqa: PLC0415
 
-        with (
-            environment.locked(config.called(name), "mlops-env stop"),
-            LocalConnection() as connection,
-        ):
-            env = environment.need(config.called(name)).save(stopped=True)
+        wanted = config.called(name)
+        with environment.locked(wanted, "mlops-env stop"), LocalConnection() as connection:
+            env = environment.need(wanted).save(stopped=True)
             done = orchestrators.stop(connection, bootstrap.on_this_machine(env))
         text = f"Environment {env.name!r} is stopped: {done['stopped']} processes ended, {done['left']} left."
         return reporting.Outcome(text, {"environment": env.name, **done}, ok=not done["left"])
