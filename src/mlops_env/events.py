@@ -58,7 +58,9 @@ class JsonSink:
         self._stream = stream or sys.stdout
 
     def _write(self, value: dict[str, Any]) -> None:
-        print(json.dumps(value, ensure_ascii=False), file=self._stream, flush=True)
+        # One write, newline included: `print` makes two, and Ctrl-C between them leaves two objects on one line.
+        self._stream.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self._stream.flush()
 
     def emit(self, event: Event) -> None:
         value: dict[str, Any] = {"type": event.type, "time": round(event.time, 3)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from typing import TYPE_CHECKING, Any
@@ -53,6 +54,19 @@ class TestJson:
     def test_other_letters_and_line_ends_stay_within_their_line(self) -> None:
         message = "naïve 日本 \u2028 two\nlines\r\n"
         assert as_json([Event("log", message=message)], {})[1]["message"] == message
+
+    def test_an_event_is_one_write_so_that_ctrl_c_cannot_leave_two_on_a_line(self) -> None:
+        class Interrupted(io.StringIO):
+            def write(self, text: str) -> int:
+                super().write(text)
+                raise KeyboardInterrupt
+
+        stream = Interrupted()
+        for event in EVENTS:
+            with contextlib.suppress(KeyboardInterrupt):
+                JsonSink(stream).emit(event)
+        written = [json.loads(line) for line in stream.getvalue().rstrip("\n").split("\n")]
+        assert [line["type"] for line in written] == [event.type for event in EVENTS]
 
     def test_goes_to_stdout(self, capsys: pytest.CaptureFixture[str]) -> None:
         with JsonSink() as sink:
