@@ -28,3 +28,7 @@ class CommandFailed(MlopsEnvError):
     def __init__(self, message: str, *, code: str, result: Result, hint: str = "") -> None:
         super().__init__(message, code=code, hint=hint)
         self.result = result
+
+
+class ConnectionLost(MlopsEnvError):
+    """The way to the host broke while something ran there: whether that came to its end is not known."""

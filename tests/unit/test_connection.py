@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fakes import has_ended
-from mlops_env.connection import LocalConnection, put
+from mlops_env.connection import LocalConnection, Piped, put, quoted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +73,37 @@ def test_interrupted_it_ends_the_command_with_its_children(monkeypatch: pytest.M
     with pytest.raises(KeyboardInterrupt):
         LocalConnection().run(command, on_line=lambda _, line: children.extend(map(int, line.split())))
     assert all(map(has_ended, children))
+
+
+def test_into_takes_the_bytes_and_no_line_of_them_is_told() -> None:
+    into, lines = io.BytesIO(), list[str]()
+    script = r"printf 'a\377\r\nb'; echo err >&2"
+    result = LocalConnection().run(["sh", "-c", script], into=into, on_line=lambda _, line: lines.append(line))
+    assert (into.getvalue(), result.stdout, result.stderr, lines) == (b"a\xff\r\nb", "", "err\n", ["err"])
+
+
+def test_what_goes_wrong_with_a_line_ends_the_command_and_is_raised() -> None:
+    started: list[int] = []
+
+    def on_line(_: str, line: str) -> None:
+        started.append(int(line))
+        raise LookupError(line)
+
+    with pytest.raises(LookupError):
+        LocalConnection().run(["sh", "-c", "echo $$; exec sleep 60"], on_line=on_line)
+    assert has_ended(started[0])
+
+
+def test_a_line_for_a_shell_has_every_word_in_quotes() -> None:
+    assert quoted(["a", "it's", "\\", ""]) == """'a' 'it'"'"'s' ''"\\\\"'' ''"""
+
+
+def test_a_command_at_the_other_end_of_a_socket_ends_with_it(tmp_path: Path) -> None:
+    with (tmp_path / "stderr").open("wb") as stderr, Piped("sh -c 'echo $$; exec cat'", stderr) as end:
+        pid = int(end.recv(100))
+        end.sendall(b"hello")
+        assert end.recv(100) == b"hello"
+    assert has_ended(pid)
 
 
 def test_a_tree_appears_whole(tmp_path: Path) -> None:
