@@ -1,22 +1,57 @@
 # shellcheck shell=bash
 # Sourced by every step: strict mode, exactly one result event, the check/apply driver.
-# Works with macOS's bash 3.2: no associative arrays, no ${x@Q}, no mapfile.
+# Works with macOS's bash 3.2: no associative arrays, no ${x@Q}, no mapfile. `check` starts as few processes as it can:
+# most runs find nothing to do, and each process costs as much as all the rest of a step.
 set -Eeuo pipefail
 shopt -s inherit_errexit 2>/dev/null || :
 exec 3>&1 1>&2 # fd 3 is the event stream; everything else is log (stderr)
-STEP=$(basename "$0" .sh)
+STEP=${0##*/}
+STEP=${STEP%.sh}
 STEP=${STEP#[0-9][0-9]-}
 readonly STEP
 result=failed # pessimistic: whatever kills us, the event says so
 trap 'printf "{\"type\":\"step\",\"name\":\"%s\",\"status\":\"%s\"}\n" "$STEP" "$result" >&3' EXIT
 
 # shellcheck source=environment.sh
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "${BASH_SOURCE[0]%/*}/environment.sh"
+PATH=$PATH:$root/usr/sbin:$root/sbin # where daemons are; a login over ssh may have neither
 
 have() { command -v "$1" >/dev/null; }
+
 die() {
   printf '%s: %s\n' "$STEP" "$*" >&2
   exit 1
+}
+
+# Say why this step fails, and what would help, then fail: fail CODE MESSAGE HINT
+fail() {
+  printf '{"type":"cause","name":"%s","code":"%s","message":%s,"hint":%s}\n' \
+    "$STEP" "$1" "$(as_json "$2")" "$(as_json "$3")" >&3
+  die "$2. $3"
+}
+
+# Say what is worth knowing while it goes on: note MESSAGE
+note() { printf '{"type":"note","name":"%s","message":%s}\n' "$STEP" "$(as_json "$1")" >&3; }
+
+# A string as JSON has it. Character by character: in a replacement `${x//…}` every bash quotes differently.
+as_json() {
+  local LC_ALL=C text=$1 out='' character i
+  for ((i = 0; i < ${#text}; i++)); do
+    character=${text:i:1}
+    case $character in
+      [\"\\]) out+=\\$character ;;
+      [[:cntrl:]]) out+=$(printf '\\u%04x' "'$character") ;;
+      *) out+=$character ;;
+    esac
+  done
+  printf '"%s"' "$out"
+}
+
+# Note what we changed on this host, so that `down --purge` can take it back: remember KIND NAME…
+remember() {
+  local made=$MLOPS_ENV_HOST_DIR/made
+  as_user mkdir -p "$made"
+  printf '%s\n' "${@:2}" | as_user tee -a "$made/$1" >/dev/null
 }
 
 # One of our own scripts, in the venv that holds the process manager.

@@ -2,7 +2,8 @@
 # 30-gitconfig: ~/.gitconfig is a file that git can read.
 # A bind mount of an absent ~/.gitconfig leaves an empty directory of that name, and every git command fails then.
 # A real file is never touched; ~/.config/git/config alone is enough, since git reads that one too.
-source "$(dirname "$0")/../lib.sh"
+# shellcheck source=../lib.sh
+source "${0%"${0##*/}"}../lib.sh"
 
 config=$HOME/.gitconfig
 made=$MLOPS_ENV_HOST_DIR/made/gitconfig # what we wrote, so that `down` can take it back while it is unchanged

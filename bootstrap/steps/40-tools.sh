@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # 40-tools: uv answers, and a small venv holds the process manager (supervisor) and psutil, from a hashed lock.
-source "$(dirname "$0")/../lib.sh"
+# shellcheck source=../lib.sh
+source "${0%"${0##*/}"}../lib.sh"
 
 venv=$MLOPS_ENV_HOST_DIR/venvs/tools
 lock=$MLOPS_ENV_TREE/bootstrap/tools.lock
