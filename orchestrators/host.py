@@ -8,12 +8,14 @@ import tomllib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import venvs
-from supervision import Supervisor
 
-_TRACKING = "mlflow"  # stands beside every orchestrator
+if TYPE_CHECKING:
+    from supervision import Supervisor
+
+TRACKING = "mlflow"  # stands beside every orchestrator
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,10 @@ class Service:
 
 @dataclass(frozen=True)
 class Host:
-    """`directory` holds all that we make here; `ports` has the port of each service that ever had one."""
+    """`directory` holds all that we make here; `ports` has the port of each service that ever had one.
+
+    `runtime` is how services run: `venv`, under a supervisor, or `compose`, in containers.
+    """
 
     identity: str
     name: str
@@ -37,6 +42,7 @@ class Host:
     tree: Path
     uv: str
     ports: dict[str, int]
+    runtime: str = "venv"
 
     @classmethod
     def read(cls) -> Host:
@@ -49,8 +55,9 @@ class Host:
             directory=directory,
             workspace=Path(value("MLOPS_ENV_WORKSPACE")),
             tree=Path(value("MLOPS_ENV_TREE")),
-            uv=value("MLOPS_ENV_UV"),
+            uv=os.environ.get("MLOPS_ENV_UV", "uv"),  # only installing needs it
             ports=recorded_ports(directory),
+            runtime=os.environ.get("MLOPS_ENV_RUNTIME") or "venv",
         )
 
     def script(self, *parts: str) -> Path:
@@ -58,12 +65,14 @@ class Host:
 
     @cached_property
     def supervisor(self) -> Supervisor:
+        from supervision import Supervisor  # noqa: PLC0415 - much to import, and containers need none of it
+
         return Supervisor(self.identity, self.directory, self.tree)
 
     @cached_property
     def owners(self) -> dict[str, dict[str, Any]]:
         """The orchestrator.toml of the tracking server and of the orchestrator, by directory."""
-        names = dict.fromkeys((_TRACKING, self.orchestrator))
+        names = dict.fromkeys((TRACKING, self.orchestrator))
         return {
             name: tomllib.loads(self.script(name, "orchestrator.toml").read_text(encoding="utf-8")) for name in names
         }
@@ -72,9 +81,20 @@ class Host:
     def services(self) -> list[Service]:
         return [
             Service(service["name"], owner, service.get("port"))
-            for owner, declared in self.owners.items()
-            for service in declared["services"]
+            for owner in self.owners
+            for service in self._declared(owner)
         ]
+
+    def _declared(self, owner: str) -> list[dict[str, Any]]:
+        services: list[dict[str, Any]] = self.owners[owner]["services"]
+        return [service for service in services if service.get("runtime", self.runtime) == self.runtime]
+
+    @property
+    def secrets(self) -> list[str]:
+        """The names of all secrets that somebody here needs."""
+        named = [name for declared in self.owners.values() for name in declared.get("secrets", [])]
+        services = (service for owner in self.owners for service in self._declared(owner))
+        return named + [service["secret"] for service in services if "secret" in service]
 
     def services_of(self, owner: str) -> list[Service]:
         """The first one is the one with the page."""
@@ -103,15 +123,16 @@ class Host:
             "MLOPS_ENV_NAME": self.name,
             "MLOPS_ENV_WORKSPACE": str(self.workspace),
             "MLOPS_ENV_TREE": str(self.tree),
+            "MLOPS_ENV_VENV": str(self.directory / "venvs" / owner),
             "MLOPS_ENV_VENVS": str(self.directory / "venvs"),
             "MLOPS_ENV_STATE": str(self.directory / "state"),
             "MLOPS_ENV_SECRETS": str(self.directory / "secrets"),
             "MLOPS_ENV_URL": self.url(owner),
-            "MLFLOW_TRACKING_URI": self.url(_TRACKING),
+            "MLFLOW_TRACKING_URI": self.url(TRACKING),
             "PYTHONUTF8": "1",
         }
         # The tracking server is the same whatever stands beside it, so a swap does not restart it.
-        return values if owner == _TRACKING else {**values, "MLOPS_ENV_ORCHESTRATOR": self.orchestrator}
+        return values if owner == TRACKING else {**values, "MLOPS_ENV_ORCHESTRATOR": self.orchestrator}
 
     def specification(self, service: Service) -> dict[str, Any]:
         """What group.py runs for this service."""

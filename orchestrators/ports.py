@@ -9,22 +9,24 @@ from typing import TYPE_CHECKING
 import psutil
 
 from events import say
+from failures import Failure
 from files import replace
 from host import recorded_ports
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from host import Host
 
 _TRIES = 100
 
 
-class NoPortError(Exception):
+class NoPortError(Failure):
     """Every port that was tried is taken."""
 
 
-def choose(host: Host) -> None:
+def choose(host: Host, running: AbstractSet[str]) -> None:
     """Keep the ports of services that run; for the others the last one, the preferred one, or the next free."""
-    running = {name for name, info in (host.supervisor.states() or {}).items() if info["pid"]}
     taken = _of_other_environments(host)
     for service in host.services:
         if service.preferred_port is None:
@@ -54,7 +56,11 @@ def _free(service: str, last: int | None, preferred: int, taken: set[int]) -> in
             return port
         if port not in taken and port in {last, preferred}:
             say("note", service, message=f"{service}: port {port} is taken by {squatter(port)}")
-    raise NoPortError(f"{service}: no free port from {preferred} to {preferred + _TRIES - 1}")
+    raise NoPortError(
+        f"{service}: no free port from {preferred} to {preferred + _TRIES - 1}",
+        code="port-taken",
+        hint="end what listens there (`ss -ltnp` shows it)",
+    )
 
 
 def _of_other_environments(host: Host) -> set[int]:

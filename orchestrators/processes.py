@@ -2,6 +2,7 @@
 
 A variable is inherited by every child, also by one that made a session of its own or lost its parent, so nothing
 that a service started can hide; and no process id is ever taken from a file that may be older than the last reboot.
+Processes in containers carry it too, but are not ours to end: they go with their container.
 Needs psutil (the tools venv, or the CLI's own Python).
 """
 
@@ -22,6 +23,7 @@ def find(identity: str, *, service: str | None = None, jobs: bool | None = None)
         jobs: True for bootstrap's own commands only (MLOPS_ENV_JOB), False for all others.
     """
     ancestors = {process.pid for process in psutil.Process().parents()}
+    here = _namespace("self")
     found = []
     for process in psutil.process_iter():
         try:
@@ -34,6 +36,8 @@ def find(identity: str, *, service: str | None = None, jobs: bool | None = None)
         if service is not None and variables.get("MLOPS_ENV_SERVICE") != service:
             continue
         if jobs is not None and ("MLOPS_ENV_JOB" in variables) != jobs:
+            continue
+        if _namespace(process.pid) != here:
             continue
         found.append(process)
     return found
@@ -82,6 +86,14 @@ def listening(found: list[psutil.Process]) -> set[int]:
             continue
         ports |= {c.laddr[1] for c in connections if c.status == psutil.CONN_LISTEN}
     return ports
+
+
+def _namespace(pid: int | str) -> str:
+    """Where this process's number is valid: another one in each container; empty where the system has no such thing."""
+    try:
+        return os.readlink(f"/proc/{pid}/ns/pid")  # noqa: PTH115 - it leads nowhere
+    except OSError:
+        return ""
 
 
 def _wait(found: list[psutil.Process], seconds: float) -> list[psutil.Process]:

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from supervisor.xmlrpc import SupervisorTransport
 
+from failures import Failure
 from files import replace
-from sweep import runtime_directory
+from places import runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +68,7 @@ stdout_logfile_backups=3
 """
 
 
-class SupervisorError(Exception):
+class SupervisorError(Failure):
     """The supervisor cannot be started or does not do what it was asked."""
 
 

@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 
 import processes
+import sweep_docker
+from places import runtime_directory as runtime_directory  # noqa: PLC0414 - others import it from here
 
 _KINDS = {
     "venv": "venvs",
@@ -26,29 +28,29 @@ _KINDS = {
 
 def main() -> int:
     identity, host = os.environ["MLOPS_ENV_ID"], Path(os.environ["MLOPS_ENV_HOST_DIR"])
-    rows = _processes(identity)
+    jobs, _ = processes.end_all(identity, jobs=True)  # of ours, killed: they would go on making what is removed here
+    docker = sweep_docker.sweep(identity, host)
+    rows = [_row(kind, found, left) for kind, (found, left) in docker.items()]
+    rows += _processes(identity, jobs)
     rows.append(_row("file", *_take_back_gitconfig(host / "made" / "gitconfig")))
     rows += [_row(kind, *_remove_children(host / directory)) for kind, directory in _KINDS.items()]
-    rows.append(_row("directory", *_remove([host, runtime_directory(identity)])))
+    # What is left in Docker is to be found by the next sweep too, which goes by what is written there.
+    directories = [] if any(left for _, left in docker.values()) else [host]
+    rows.append(_row("directory", *_remove([*directories, runtime_directory(identity)])))
     for row in rows:
         print(json.dumps(row))
     return 0
-
-
-def runtime_directory(identity: str) -> Path:
-    """Where the supervisor's socket is: a unix socket's path may be no longer than about 100 bytes."""
-    return Path("/tmp") / f"mlops-env-{os.getuid()}-{identity[:8]}"  # noqa: S108 - made 0700 and checked by its user
 
 
 def _row(kind: str, found: int, left: int) -> dict[str, str | int]:
     return {"kind": kind, "found": found, "removed": found - left, "left": left}
 
 
-def _processes(identity: str) -> list[dict[str, str | int]]:
+def _processes(identity: str, ended: int) -> list[dict[str, str | int]]:
     ports = processes.listening(processes.find(identity))
     found, left = processes.end_all(identity)
     ports_left = processes.listening(processes.find(identity)) if left else set()
-    return [_row("process", found, left), _row("port", len(ports), len(ports_left & ports))]
+    return [_row("process", ended + found, left), _row("port", len(ports), len(ports_left & ports))]
 
 
 def _take_back_gitconfig(made: Path) -> tuple[int, int]:

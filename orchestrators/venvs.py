@@ -2,6 +2,8 @@
 
 A venv counts as there when the digest of what it was made from is written in it, which happens last: uv alone cannot
 tell a package whose files a kill -9 left half linked from a whole one.
+
+    python venvs.py    in a container: make the pipeline's venv, unless it is there
 """
 
 from __future__ import annotations
@@ -10,14 +12,13 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import workspace
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _STAMP = "mlops-env.digest"
 _METADATA = re.compile(r"(?m)^# /// script$\s(?P<content>(^#(| .*)$\s)+)^# ///$")  # PEP 723's own expression
@@ -141,3 +142,21 @@ def _toml(path: Path) -> dict[str, Any]:
         return {}
     except tomllib.TOMLDecodeError as error:
         raise workspace.UsageError(f"{path}: {error}") from error
+
+
+def main() -> int:
+    folder = Path(os.environ["MLOPS_ENV_VENVS"])
+    # Beside the venv, in its volume: what uv downloads, and a Python where the image's does not do.
+    os.environ |= {"UV_CACHE_DIR": str(folder / ".cache"), "UV_PYTHON_INSTALL_DIR": str(folder / ".python")}
+    try:
+        venv = of_pipeline(folder / "pipeline", Path(os.environ["MLOPS_ENV_WORKSPACE"]))
+        if not venv.is_current():
+            venv.make(os.environ["MLOPS_ENV_UV"])
+    except (InstallError, workspace.UsageError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

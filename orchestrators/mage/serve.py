@@ -25,6 +25,9 @@ from typing import Any
 
 LINK = "workspace"
 
+# Loopback, or in a container all of it, which is then published on the host's loopback only.
+_ADDRESS = os.environ.get("MLOPS_ENV_BIND", "127.0.0.1")
+
 # In the workspace, but neither the pipeline's nor small; Mage's own list has .git, venv and __pycache__.
 _HIDDEN = {".mlops-env", ".venv", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache"}
 
@@ -36,9 +39,9 @@ def require_port(port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((_ADDRESS, port))
         except OSError as error:
-            sys.exit(f"port {port} of 127.0.0.1 cannot be used: {error.strerror}; end what listens there")
+            sys.exit(f"port {port} of {_ADDRESS} cannot be used: {error.strerror}; end what listens there")
 
 
 def temporary_folder(state: Path) -> Path:
@@ -110,7 +113,7 @@ def main() -> None:
     database.run_migrations(log_level=logging.WARNING)
     server: Any = import_module("mage_ai.server.server")
     server.sleep = lambda _seconds: None
-    sys.argv = ["mage", "start", "--host", "127.0.0.1", "--port", port, project]
+    sys.argv = ["mage", "start", "--host", _ADDRESS, "--port", port, project]
     import_module("mage_ai.cli.main").app()
 
 

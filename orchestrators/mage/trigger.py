@@ -76,7 +76,8 @@ def log_in(mage: Mage, environment: Environment) -> None:
         raise
     except MageError as error:
         cure = (
-            f"if you changed the password of {_USER} in Mage, write the new one into {environment.secrets / _PASSWORD}"
+            f"if you changed the password of {_USER} in Mage, write the new one into the file {_PASSWORD} "
+            "among this environment's secrets (`mlops-env credentials` names it)"
         )
         raise MageError(f"{error}; {cure}") from error
 

@@ -14,6 +14,9 @@ from contextlib import closing
 from importlib import import_module
 from pathlib import Path
 
+# Loopback, or in a container all of it, which is then published on the host's loopback only.
+_ADDRESS = os.environ.get("MLOPS_ENV_BIND", "127.0.0.1")
+
 _DATABASE = Path("mlflow.db")
 _ARTIFACTS = "artifacts"
 _SERVED = "mlflow-artifacts:/"  # clients ask the server for artifacts, not this disk
@@ -82,7 +85,7 @@ def main() -> None:
     prepare(_DATABASE)
     import_module("mlflow.server.handlers").initialize_backend_stores(_URI, _URI, _SERVED)
     app = import_module("mlflow.server.fastapi_app").app
-    uvicorn.run(app, host="127.0.0.1", port=int(port), access_log=False, log_level="warning")
+    uvicorn.run(app, host=_ADDRESS, port=int(port), access_log=False, log_level="warning")
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def host(tmp_path: Path, identity: str) -> Callable[..., Host]:
 
 def test_the_preferred_one_where_it_is_free_and_no_two_the_same(host: Callable[..., Host], free_port: int) -> None:
     one = host("one", free_port)
-    ports.choose(one)
+    ports.choose(one, set())
     assert one.ports["mlflow"] == free_port
     assert free_port < one.ports["toy"] < free_port + 100
     assert one.ports.keys() == {"mlflow", "toy"}
@@ -63,14 +63,14 @@ def test_a_taken_one_is_named_with_who_has_it(
     host: Callable[..., Host], taken_port: int, said: Callable[[], list[dict[str, Any]]]
 ) -> None:
     one = host("one", taken_port)
-    ports.choose(one)
+    ports.choose(one, set())
     assert one.ports["mlflow"] > taken_port
     assert f"mlflow: port {taken_port} is taken by pid {os.getpid()} (" in said()[0]["message"]
 
 
 def test_the_last_one_is_kept_while_it_is_free(host: Callable[..., Host], free_port: int, taken_port: int) -> None:
     one = host("one", taken_port, {"mlflow": free_port})
-    ports.choose(one)
+    ports.choose(one, set())
     assert one.ports["mlflow"] == free_port
 
 
@@ -78,24 +78,21 @@ def test_ports_of_other_environments_are_theirs_also_while_they_are_stopped(
     host: Callable[..., Host], free_port: int
 ) -> None:
     one, two = host("one", free_port), host("two", free_port)
-    ports.choose(one)
-    ports.choose(two)
+    ports.choose(one, set())
+    ports.choose(two, set())
     assert not set(one.ports.values()) & set(two.ports.values())
 
 
 def test_a_half_written_record_of_ports_is_none(host: Callable[..., Host], free_port: int) -> None:
     one, two = host("one", free_port), host("two", free_port)
     (one.directory / "ports.json").write_text("{")
-    ports.choose(two)
+    ports.choose(two, set())
     assert two.ports["mlflow"] == free_port
 
 
-def test_a_service_that_runs_keeps_its_own(
-    host: Callable[..., Host], taken_port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("supervision.Supervisor.states", lambda _: {"mlflow": {"pid": 1}})
+def test_a_service_that_runs_keeps_its_own(host: Callable[..., Host], taken_port: int) -> None:
     one = host("one", taken_port, {"mlflow": taken_port})
-    ports.choose(one)
+    ports.choose(one, {"mlflow"})
     assert one.ports["mlflow"] == taken_port
 
 
@@ -104,5 +101,5 @@ def test_when_every_port_is_taken_it_says_which_were_tried(
 ) -> None:
     monkeypatch.setattr(ports, "is_free", lambda _: False)
     with pytest.raises(ports.NoPortError, match="mlflow: no free port from 5000 to 5099"):
-        ports.choose(host("one", 5000))
+        ports.choose(host("one", 5000), set())
     assert said()

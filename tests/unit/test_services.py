@@ -132,6 +132,6 @@ class TestWithNothingStarted:
     def test_a_broken_pipeline_file_is_named(self, host: Host) -> None:
         (host.workspace / "mlops-env.toml").write_text("[pipeline")
         done = run(host, "apply")
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert str(host.workspace / "mlops-env.toml") in done.stderr
         assert "Traceback" not in done.stderr

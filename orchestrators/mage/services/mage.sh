@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Mage's server and scheduler, on loopback, behind its own login; all that it keeps is in its state directory.
+# Mage's server and scheduler, behind its own login; what it keeps is in its state directory, and in a database where
+# one stands beside it.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -19,6 +20,10 @@ export DEFAULT_OWNER_PASSWORD JWT_SECRET
 
 export MAGE_DATA_DIR="$state"
 export MAGE_DATABASE_CONNECTION_URL="sqlite:///$state/mage.db"
+if [ -n "${MLOPS_ENV_DATABASE:-}" ]; then
+  password=$(cat "$MLOPS_ENV_SECRETS/postgres-password")
+  MAGE_DATABASE_CONNECTION_URL="postgresql+psycopg2://mage:$password@$MLOPS_ENV_DATABASE/mage"
+fi
 export MAGE_REPO_PATH="$project"   # before the first import: otherwise it is the working directory
 export IPYTHONDIR="$state/ipython" # the editor's kernel would write to ~/.ipython
 export DISABLE_AUTO_BROWSER_OPEN=1
@@ -30,4 +35,4 @@ mkdir -p "$state"
 chmod 700 "$state"
 echo $$ >"$state/server.pid" # exec keeps it: trigger.py health compares
 
-exec "$MLOPS_ENV_VENVS/mage/bin/python" -P "$here/serve.py" "$project" "$MLOPS_ENV_PORT"
+exec "$MLOPS_ENV_VENV/bin/python" -P "$here/serve.py" "$project" "$MLOPS_ENV_PORT"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prefect's server: API, scheduler and pages, on loopback, behind a password.
+# Prefect's server: API, scheduler and pages, behind a password.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -7,16 +7,20 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/settings.sh"
 
 export PREFECT_SERVER_API_AUTH_STRING="admin:$password"
-export PREFECT_SERVER_API_HOST=127.0.0.1
+export PREFECT_SERVER_API_HOST="${MLOPS_ENV_BIND:-127.0.0.1}"
 export PREFECT_SERVER_API_PORT="$MLOPS_ENV_PORT"
 export PREFECT_SERVER_UI_API_URL=/api # relative: right behind any forwarded port
 export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false
 export PREFECT_SERVER_ANALYTICS_ENABLED=false
 # Relative, and so free of the letters of the user's path.
 export PREFECT_SERVER_DATABASE_CONNECTION_URL=sqlite+aiosqlite:///prefect.db
+if [ -n "${MLOPS_ENV_DATABASE:-}" ]; then
+  database=$(cat "$MLOPS_ENV_SECRETS/postgres-password")@$MLOPS_ENV_DATABASE/prefect
+  PREFECT_SERVER_DATABASE_CONNECTION_URL="postgresql+asyncpg://prefect:$database"
+fi
 
 # The server upgrades its database by itself; the old one stays beside it.
-set -- "$MLOPS_ENV_VENVS"/prefect/lib/python*/site-packages/prefect-[0-9]*.dist-info
+set -- "$MLOPS_ENV_VENV"/lib/python*/site-packages/prefect-[0-9]*.dist-info
 version=$(basename "$1" .dist-info)
 cd "$state" # and not in the workspace, where a .env or pyproject.toml may set Prefect's settings
 if [ -f prefect.db ] && [ -f version ] && [ "$(cat version)" != "$version" ]; then
@@ -29,4 +33,4 @@ if [ -f prefect.db ] && [ -f version ] && [ "$(cat version)" != "$version" ]; th
 fi
 printf '%s' "$version" >version
 
-exec "$MLOPS_ENV_VENVS/prefect/bin/python" -P -m prefect server start
+exec "$MLOPS_ENV_VENV/bin/python" -P -m prefect server start

@@ -115,7 +115,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def main() -> None:
     Handler.store = Store()
-    ThreadingHTTPServer(("127.0.0.1", int(os.environ["MLOPS_ENV_PORT"])), Handler).serve_forever()
+    address = os.environ.get("MLOPS_ENV_BIND", "127.0.0.1")
+    ThreadingHTTPServer((address, int(os.environ["MLOPS_ENV_PORT"])), Handler).serve_forever()
 
 
 if __name__ == "__main__":

@@ -5,4 +5,4 @@ set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 mkdir -p "$MLOPS_ENV_STATE/toy"
 
-exec "$MLOPS_ENV_VENVS/toy/bin/python" "$here/serve.py"
+exec "$MLOPS_ENV_VENV/bin/python" "$here/serve.py"
