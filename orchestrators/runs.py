@@ -14,27 +14,19 @@ import hashlib
 import json
 import math
 import os
-import re
 import stat
-import subprocess
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from listing import listed_by_git, walk
 from tracking import Mlflow, MlflowError
 from workspace import Environment, UsageError, check_run_key, parse_params
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-# Made by tools, not by the user.
-_NOT_CODE = re.compile(
-    r"(.*/)?(\.mlops-env|\.?venv|\.git|\.hg|\.svn|\.tox|\.nox|\.eggs|.*\.egg-info|__pycache__|node_modules"
-    r"|\.mypy_cache|\.ruff_cache|\.pytest_cache|\.hypothesis|\.ipynb_checkpoints|\.cache|\.idea|\.vscode"
-    r"|\.DS_Store|mlruns|build|dist)(/.*)?",
-    re.DOTALL,
-)
 _BIG = 64 * 1024 * 1024  # data, not code: reading it would make every `up` slow
 
 # What a run does not write: while these are unchanged, other changed files are a run's own output.
@@ -44,7 +36,7 @@ SOURCES = (".py", ".ipynb", ".sql", ".sh", ".R", ".toml", ".lock", ".yaml", ".ym
 def code_digest(workspace: Path, suffixes: tuple[str, ...] = ("",)) -> str:
     """A digest of the user's code and data: the files that git lists, else all but what tools make."""
     digest = hashlib.sha256()
-    for path in sorted(_listed_by_git(workspace) or _walk(workspace)):
+    for path in sorted(listed_by_git(workspace) or walk(workspace)):
         if path.endswith(suffixes):
             digest.update(os.fsencode(path) + b"\0" + _content(workspace / path))
     return digest.hexdigest()
@@ -52,47 +44,6 @@ def code_digest(workspace: Path, suffixes: tuple[str, ...] = ("",)) -> str:
 
 def params_digest(params: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(params, sort_keys=True).encode()).hexdigest()
-
-
-def git(workspace: Path, *arguments: str) -> str | None:
-    """What git prints; None without git, outside a repository, or where git refuses (dubious ownership)."""
-    # A hook that started us points git at another repository.
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "--no-optional-locks", "-C", str(workspace), *arguments]
-    try:
-        done = subprocess.run(command, env=variables, capture_output=True, check=False, timeout=30)
-    except (FileNotFoundError, subprocess.TimeoutExpired):
-        return None
-    return os.fsdecode(done.stdout) if done.returncode == 0 else None
-
-
-def _listed_by_git(workspace: Path) -> set[str] | None:
-    lines = (git(workspace, "ls-files", "-cot", "--exclude-standard", "-z") or "").split("\0")
-    tracked = {line[2:] for line in lines if line and not line.startswith("? ")}
-    untracked = {line[2:] for line in lines if line.startswith("? ")}
-    listed = tracked | {path for path in untracked if not _NOT_CODE.fullmatch(path)}
-    # Inside a repository that ignores this folder, git lists nothing of it.
-    if "mlops-env.toml" not in listed:
-        return None
-    # A repository within the repository is listed as one folder.
-    folders = {path for path in listed if (workspace / path).is_dir() and not (workspace / path).is_symlink()}
-    inside = {f"{folder.rstrip('/')}/{path}" for folder in folders for path in _walk(workspace / folder)}
-    return (listed - folders) | inside
-
-
-def _walk(root: Path, folder: str = "") -> Iterator[str]:
-    try:
-        entries = sorted(os.scandir(root / folder), key=lambda entry: entry.name)
-    except PermissionError:  # not ours to read: no step can read it either
-        return
-    for entry in entries:
-        path = f"{folder}/{entry.name}" if folder else entry.name
-        if _NOT_CODE.fullmatch(entry.name):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(root, path)
-        else:
-            yield path
 
 
 def _content(path: Path) -> bytes:

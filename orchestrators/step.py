@@ -18,10 +18,12 @@ import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from command import Interrupted, Interruptions, Outcome, run
 from files import locked
-from runs import SOURCES, code_digest, git, params_digest
+from listing import git
+from runs import SOURCES, code_digest, params_digest
 from tracking import Mlflow, MlflowError
 from workspace import Environment, Pipeline, Step, UsageError, check_run_key, parse_params
 
@@ -130,8 +132,9 @@ def step_variables(base: Mapping[str, str], task: Task, run_id: str) -> dict[str
     venv = task.environment.venvs / "pipeline"
     # The orchestrator's tools must not answer for what the pipeline's venv lacks.
     path = [entry for entry in base.get("PATH", os.defpath).split(os.pathsep) if not entry.startswith(venvs)]
-    # MLflow is on loopback: a proxy would be asked for it by most HTTP clients.
-    no_proxy = ",".join(filter(None, (base.get("NO_PROXY") or base.get("no_proxy"), "127.0.0.1,localhost")))
+    # MLflow is on loopback, or in the next container: a proxy would be asked for it by most HTTP clients.
+    near = dict.fromkeys(("127.0.0.1", "localhost", urlsplit(task.environment.tracking_uri).hostname or ""))
+    no_proxy = ",".join(filter(None, (base.get("NO_PROXY") or base.get("no_proxy"), *near)))
     return {
         **{name: value for name, value in base.items() if name in _TOLD or not _PRIVATE.fullmatch(name)},
         "PATH": os.pathsep.join([str(venv / "bin"), *path]),
