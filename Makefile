@@ -36,13 +36,13 @@ lint: $(VENV)/dev.ready
 	$(BIN)/mypy
 	cd pipeline && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*/services/*.sh .ci/run
-	$(BIN)/shfmt -d bootstrap orchestrators .ci/run
+	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh .ci/run
+	$(BIN)/shfmt -d bootstrap orchestrators tests/hosts .ci/run
 
 format: $(VENV)/dev.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/shfmt -w bootstrap orchestrators .ci/run
+	$(BIN)/shfmt -w bootstrap orchestrators tests/hosts .ci/run
 
 # uv where there is one, else from our own hashed lock into the venv; pip is the only thing taken as given.
 $(BIN)/python:

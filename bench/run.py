@@ -1,8 +1,8 @@
 """Measure what DESIGN promises, as ratios taken in one run: `python bench/run.py [NAME …]`.
 
 Prints a table and writes build/bench.json, a list of rows {"name", "ratio" or "value", "bar", "met"}.
-Groups: help, up, training. Everything happens in a temporary HOME; packages come from one uv cache, filled first, so
-that no figure depends on how far away the registry is.
+Groups: help, up, training, hosts (this one needs root and Docker). Everything happens in a temporary HOME; packages
+come from one uv cache, filled first, so that no figure depends on how far away the registry is.
 """
 
 from __future__ import annotations
@@ -127,8 +127,20 @@ def bench_training() -> list[Row]:
     return list(json.loads(done.stdout.splitlines()[-1]))
 
 
+def bench_hosts() -> list[Row]:
+    sys.path.insert(0, str(ROOT))  # its hosts are those of the tests
+    from bench import hosts  # noqa: PLC0415 - imports what only it needs
+
+    return hosts.rows()
+
+
 def main() -> int:
-    groups: dict[str, Callable[[], list[Row]]] = {"help": bench_help, "up": bench_up, "training": bench_training}
+    groups: dict[str, Callable[[], list[Row]]] = {
+        "help": bench_help,
+        "up": bench_up,
+        "training": bench_training,
+        "hosts": bench_hosts,
+    }
     wanted = sys.argv[1:] or list(groups)
     rows = [one for name in wanted for one in groups[name]()]
     table = Table("what", "measured", "bar", "met", "how", title="Measured in one run")

@@ -34,9 +34,36 @@ def _registry() -> str:
     return "" if done.returncode == 0 else f"no package registry can be reached: {done.stderr.strip()[-200:]}"
 
 
+def _missing(programs: str, packages: str) -> str:
+    missing = [
+        program for program in programs.split() if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
+    ]
+    return f"{' and '.join(missing)} not on PATH (Debian: apt-get install {packages})" if missing else ""
+
+
+def _ssh() -> str:
+    return _missing("ssh ssh-keygen", "openssh-client")
+
+
+def _bash() -> str:
+    return _missing("bats", "bats")
+
+
 def _browser() -> str:
-    missing = [program for program in ("chromium", "chromedriver") if not shutil.which(program)]
-    return f"{' and '.join(missing)} not on PATH (Debian: apt-get install chromium-driver)" if missing else _registry()
+    return _missing("chromium chromedriver", "chromium-driver") or _registry()
+
+
+def _sshd() -> str:
+    return _missing("ssh sshd", "openssh-server") or _registry()
+
+
+def _hosts() -> str:
+    """A host is a container with systemd in it, made from the distribution's packages by whoever may do that."""
+    missing = _missing("docker ssh mmdebstrap", "docker.io openssh-client mmdebstrap")
+    if missing or os.getuid():
+        return missing or "making the hosts' images takes root"
+    done = subprocess.run([shutil.which("docker") or "", "info"], capture_output=True, text=True, check=False)
+    return f"docker info: {done.stderr.strip()[-200:]}" if done.returncode else _registry()
 
 
 @dataclass(frozen=True)
@@ -53,11 +80,13 @@ def _pytest(*words: str) -> tuple[str, ...]:
 
 
 TIERS = (
-    Tier("unit", (_pytest("tests/unit"),), _always),
+    Tier("unit", (_pytest("tests/unit"),), _ssh),
+    Tier("bash", (("bats", "tests/bash"),), _bash),
     Tier("pipeline", (_pytest("-c", "pipeline/pyproject.toml", "pipeline/tests"),), _always),
     Tier("wheel", (_pytest("tests/test_wheel.py"),), _registry),
     Tier("browser", (_pytest("tests/browser", "--timeout=300"),), _browser),
-    Tier("integration", (_pytest("tests/integration", "--timeout=900"),), _registry),
+    Tier("integration", (_pytest("tests/integration", "--timeout=900"),), _sshd),
+    Tier("hosts", (_pytest("tests/hosts", "--timeout=1500"),), _hosts),
 )
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mlops_env.bundle import bundled, tree
 from mlops_env.connection import put
-from mlops_env.errors import CommandFailed
+from mlops_env.errors import CommandFailed, ConnectionLost
 from mlops_env.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+    from pathlib import PurePath
 
     from mlops_env.bundle import Tree
     from mlops_env.connection import Connection, Result
@@ -25,13 +25,16 @@ if TYPE_CHECKING:
 _PENDING = 10
 """Exit code of `run.sh check` where a step is not in its desired state."""
 
+_NO_TREE = 111
+_IN_TREE = f'test -d "$1" || exit {_NO_TREE}; shift; exec "$@"'
+
 
 @dataclass(frozen=True)
 class HostScripts:
     """Builds the commands that act for one environment on a host. `tree` is where our files are there."""
 
     environment: Environment
-    tree: Path
+    tree: PurePath
 
     def settings(self) -> list[str]:
         """The `env` prefix that tells every script on the host which environment it acts for."""
@@ -40,47 +43,86 @@ class HostScripts:
             "MLOPS_ENV_ID": record.id,
             "MLOPS_ENV_NAME": record.name,
             "MLOPS_ENV_ORCHESTRATOR": record.orchestrator,
-            "MLOPS_ENV_WORKSPACE": record.workspace,
+            "MLOPS_ENV_RUNTIME": record.runtime,
+            "MLOPS_ENV_WORKSPACE": str(self.environment.host_workspace),
             "MLOPS_ENV_OWN_WORKSPACE": "1" if record.own_workspace else "",
             "MLOPS_ENV_HOST_DIR": str(self.environment.host),
             "MLOPS_ENV_TREE": str(self.tree),
-            "MLOPS_ENV_PYTHON": sys.executable,
-            "MLOPS_ENV_UV": uv(),
+            **self._whose_machine(),
             "MLOPS_ENV_JOB": "1",
             "PYTHONUTF8": "1",
         }
         return ["env", *(f"{key}={value}" for key, value in values.items())]
 
-    def converge(self, mode: str) -> list[str]:
-        """`mode` is `apply`, or `check` to change nothing."""
-        return [*self.settings(), "bash", str(self.tree / "bootstrap" / "run.sh"), mode]
+    def _whose_machine(self) -> dict[str, str]:
+        """A host is equipped, as root; this machine is its user's, who has the tools we came with."""
+        host = self.environment.record.host
+        if not host:
+            return {"MLOPS_ENV_SYSTEM": "", "MLOPS_ENV_PYTHON": sys.executable, "MLOPS_ENV_UV": uv()}
+        names = {"GIT_AUTHOR_NAME": host.get("git_name"), "GIT_AUTHOR_EMAIL": host.get("git_email")}
+        return {"MLOPS_ENV_SYSTEM": "1", **{key: value for key, value in names.items() if value}}
+
+    def python(self) -> str:
+        """The Python of the tools venv: the one that our host-side scripts have wherever they are."""
+        return str(self.environment.host / "venvs" / "tools" / "bin" / "python")
+
+    def converge(self, mode: str, *, until: str = "") -> list[str]:
+        """`mode` is `apply`, or `check` to change nothing; `until` names the last step to do, else all are done."""
+        run = ["bash", str(self.tree / "bootstrap" / "run.sh"), mode, *([until] if until else [])]
+        return [*self.settings(), "sh", "-c", _IN_TREE, "sh", str(self.tree), *run]
 
     def services(self, *words: str) -> list[str]:
         """A verb of services.py, such as `status`, or `exec` with one of our scripts."""
-        python = self.environment.host / "venvs" / "tools" / "bin" / "python"
-        return [*self.settings(), str(python), str(self.tree / "orchestrators" / "services.py"), *words]
+        return [*self.settings(), self.python(), str(self.tree / "orchestrators" / "services.py"), *words]
 
-    def sweep(self) -> list[str]:
+    def sweep(self, *, purge: bool = False) -> list[str]:
         """End and remove all that this environment made, with a receipt; needs nothing of what it removes."""
+        if self.environment.is_remote:
+            return [*self.settings(), "bash", str(self.tree / "bootstrap" / "down.sh"), *(["--purge"] if purge else [])]
         return [*self.settings(), sys.executable, str(self.tree / "orchestrators" / "sweep.py")]
 
 
-def on_this_machine(environment: Environment) -> HostScripts:
-    """The scripts where they are already: in the tree that `up` put there, else where we were installed."""
-    directory = tree_directory(environment, tree())
-    return HostScripts(environment, directory if directory.is_dir() else bundled("bootstrap").parent)
+def present(connection: Connection, environment: Environment) -> HostScripts:
+    """The scripts where they are already, for commands that change nothing; a host that lacks them gets them."""
+    files = tree()
+    directory = tree_directory(environment, files)
+    if environment.is_remote:
+        upload(connection, files, directory)
+        return HostScripts(environment, directory)
+    is_there = Path(directory).is_dir()
+    return HostScripts(environment, directory if is_there else bundled("bootstrap").parent)
 
 
-def bring(connection: Connection, environment: Environment, emit: Emit) -> tuple[HostScripts, Converged]:
-    """Put our files on the host, converge it, and remove the files of earlier versions of us."""
+def bring(
+    connection: Connection, environment: Environment, emit: Emit, *, until: str = ""
+) -> tuple[HostScripts, Converged]:
+    """Converge the host, with our files put there where they are not, and those of earlier versions removed.
+
+    A host that is in its desired state is recognised by one command.
+    """
     files = tree()
     scripts = HostScripts(environment, tree_directory(environment, files))
-    is_new = upload(connection, files, scripts.tree)
-    converged = converge(connection, scripts, emit)
-    if is_new:
+    converged = converge(connection, scripts, emit, until=until)
+    if not converged.steps:
+        upload(connection, files, scripts.tree)
+        converged = converge(connection, scripts, emit, until=until)
         others = ["-mindepth", "1", "-maxdepth", "1", "!", "-name", scripts.tree.name]
         connection.run(["find", str(scripts.tree.parent), *others, "-exec", "rm", "-rf", "{}", "+"])
+    if "changed" in {converged.steps.get("docker"), converged.steps.get("daemon")}:
+        connection.renew()  # the user may be in group docker since just now
     return scripts, converged
+
+
+def preview(connection: Connection, environment: Environment, emit: Emit) -> Converged:
+    """What `bring` would do. A host that was never brought up has our files for just as long as it is looked at."""
+    if not environment.is_remote or connection.run(["test", "-d", str(environment.host)]).ok:
+        return converge(connection, present(connection, environment), emit, mode="check")
+    guest = PurePosixPath("/tmp", f"mlops-env-preview-{environment.record.id}")  # noqa: S108 - a name nobody guesses
+    try:
+        upload(connection, tree(), guest)
+        return converge(connection, HostScripts(environment, guest), emit, mode="check")
+    finally:
+        connection.run(["rm", "-rf", str(guest)])
 
 
 def uv() -> str:
@@ -93,53 +135,71 @@ def uv() -> str:
         return "uv"
 
 
-def tree_directory(environment: Environment, files: Tree) -> Path:
+def tree_directory(environment: Environment, files: Tree) -> PurePath:
     return environment.host / "tree" / files.digest
 
 
-def upload(connection: Connection, files: Tree, directory: Path) -> bool:
-    """Put the tree on the host unless it is there, since its name is its content; true if it was put."""
+def upload(connection: Connection, files: Tree, directory: PurePath) -> None:
+    """Put the tree on the host unless it is there, since its name is its content."""
     if connection.run(["test", "-d", str(directory)]).ok:
-        return False
+        return
     result = put(connection, files.tar(), str(directory))
     if not result.ok:
-        raise _failure("cannot unpack our files on the host", result, "")
-    return True
+        raise _failure("cannot unpack our files on the host", result, Converged())
 
 
 @dataclass(frozen=True)
 class Converged:
-    """Steps by name with their status, and where each service's page is."""
+    """Steps by name with their status, causes by step, and where each service's page is, as the host sees it."""
 
-    steps: dict[str, str]
-    urls: dict[str, str]
+    steps: dict[str, str] = field(default_factory=dict)
+    causes: dict[str, Event] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def current(self) -> str:
+        """The step that spoke last."""
+        return next(reversed(self.steps), "")
+
+    def take(self, event: Event) -> bool:
+        """Remember what an event says; true if people want to see it too."""
+        if event.type == "step":
+            self.steps[event.name] = event.status
+        if event.type == "cause":
+            self.causes[self.current] = event
+        if "url" in event.fields:
+            self.urls[event.name] = event.fields["url"]
+        return event.type != "cause"
 
 
-def converge(connection: Connection, scripts: HostScripts, emit: Emit, *, mode: str = "apply") -> Converged:
-    """Run every step in order, stopping at the first that fails."""
-    steps: dict[str, str] = {}
-    urls: dict[str, str] = {}
-    current = ""
+def converge(
+    connection: Connection, scripts: HostScripts, emit: Emit, *, mode: str = "apply", until: str = ""
+) -> Converged:
+    """Run every step in order, stopping at the first that fails. No steps: our files are not on the host."""
+    done = Converged()
 
     def on_line(stream: str, line: str) -> None:
-        nonlocal current
-        if stream == "stderr":
-            emit(Event("log", name=current, message=line))
-            return
-        event = parse_event(line)
-        if event is None:
-            return
-        if event.type == "step":
-            current = event.name
-            steps[current] = event.status
-        if "url" in event.fields:
-            urls[event.name] = event.fields["url"]
-        emit(event)
+        event = parse_event(line) if stream == "stdout" else Event("log", name=done.current, message=line)
+        if event and done.take(event):
+            emit(event)
 
-    result = connection.run(scripts.converge(mode), on_line=on_line)
+    try:
+        result = connection.run(scripts.converge(mode, until=until), on_line=on_line)
+    except ConnectionLost as error:
+        if done.current:
+            error.message += f", in step {done.current}"
+        raise
+    if result.exited == _NO_TREE and not done.steps:
+        return done
     if not result.ok and not (mode == "check" and result.exited == _PENDING):
-        raise _failure(f"step {current} failed" if current else "bootstrap did not start", result, current)
-    return Converged(steps, urls)
+        raise _failure(f"step {done.current} failed" if done.current else "bootstrap did not start", result, done)
+    return done
+
+
+def told_cause(result: Result) -> Event | None:
+    """The cause that a script told outside of a step, where its events go to stderr."""
+    events = (parse_event(line) for line in result.stderr.splitlines() if line.startswith("{"))
+    return next((event for event in events if event and event.type == "cause"), None)
 
 
 def parse_event(line: str) -> Event | None:
@@ -185,15 +245,14 @@ _CAUSES: Sequence[tuple[tuple[str, ...], str, str]] = (
 )
 
 
-def _failure(message: str, result: Result, step: str) -> CommandFailed:
-    """Name the cause where the tool's own words tell it."""
+def _failure(message: str, result: Result, done: Converged) -> CommandFailed:
+    """Name the cause: the one that the step told, else where the tool's own words tell it."""
+    step = done.current
+    if cause := done.causes.get(step):
+        code, hint = (str(cause.fields.get(key, "")) for key in ("code", "hint"))
+        return CommandFailed(f"{message}: {cause.message}", code=code, result=result, hint=hint)
     for words, code, hint in _CAUSES:
         if any(word in result.stderr for word in words):
             return CommandFailed(message, code=code, result=result, hint=hint)
     hint = "`mlops-env logs` shows more; running the same command again continues where it stopped"
     return CommandFailed(message, code=f"step-{step}" if step else "bootstrap", result=result, hint=hint)
-
-
-def joined(argv: Sequence[str]) -> str:
-    """For people to read and paste: the one place where an argv becomes a shell line."""
-    return shlex.join(argv)

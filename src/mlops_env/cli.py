@@ -13,7 +13,10 @@ from mlops_env.commands import (
     logs,
     open,
     preview,
+    pull,
+    push,
     run,
+    ssh,
     start,
     status,
     stop,
@@ -39,6 +42,9 @@ app.command("list")(list.list_)
 app.command("open")(open.open_)
 app.command()(logs.logs)
 app.command()(credentials.credentials)
+app.command()(push.push)
+app.command()(pull.pull)
+app.command(context_settings={"ignore_unknown_options": True})(ssh.ssh)
 app.command()(stop.stop)
 app.command()(start.start)
 app.command()(preview.preview)

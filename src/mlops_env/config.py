@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 FILE = "mlops-env.toml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-TARGETS = ("local",)
-RUNTIMES = ("venv",)
-_DEFAULTS = {"name": "default", "target": "local", "orchestrator": "mage", "runtime": "venv"}
+TARGETS = ("local", "ssh")
+RUNTIMES = ("venv", "compose")
+_SETTINGS = ("name", "target", "host", "identity", "orchestrator", "runtime")
+_DEFAULT_NAME = "default"
+_DEFAULT_ORCHESTRATOR = "mage"
+_DEFAULT_RUNTIME = {"local": "venv", "ssh": "compose"}
 
 
 @dataclass(frozen=True)
@@ -26,18 +29,29 @@ class Local:
     """This machine."""
 
 
-Target = Local
+@dataclass(frozen=True)
+class Ssh:
+    """A machine that ssh reaches. `destination` is what `ssh` takes: user@host, a name of ~/.ssh/config, or a URI.
+
+    `identity`, a private key file, is None where ~/.ssh/config, the agent or ssh's defaults decide.
+    """
+
+    destination: str
+    identity: Path | None = None
+
+
+Target = Local | Ssh
 
 
 @dataclass(frozen=True)
 class Config:
     """One request. `workspace` is None where none was named or found: the environment's own default then.
 
-    `orchestrator` and `runtime` are None where nobody asked: what the record says, else the default.
+    `target`, `orchestrator` and `runtime` are None where nobody asked: what the record says, else the default.
     """
 
     name: str
-    target: Target
+    target: Target | None
     workspace: Path | None
     orchestrator: str | None
     runtime: str | None
@@ -75,9 +89,9 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
         if not isinstance(table, dict):
             problems.append(f"{workspace / FILE}: environment: must be a table, not {table!r}")
             table = {}
-        problems += [f"{workspace / FILE}: environment.{key}: unknown setting" for key in table if key not in _DEFAULTS]
+        problems += [f"{workspace / FILE}: environment.{key}: unknown setting" for key in table if key not in _SETTINGS]
     values: dict[str, str | None] = {}
-    for key, default in _DEFAULTS.items():
+    for key in _SETTINGS:
         variable = f"MLOPS_ENV_{key.upper()}"
         sources = (
             (f"--{key}", flags.get(key)),
@@ -85,9 +99,12 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
             (f"{FILE}: environment.{key}", table.get(key)),
         )
         source, value = next(((s, v) for s, v in sources if v), ("", None))
-        values[key] = value if value or key in {"orchestrator", "runtime"} else default
+        values[key] = value
         if value is not None:
             problems += _check(key, value, source)
+    if flags.get("target") == "local" and flags.get("host"):
+        problems.append(f"target local is this machine, so --host {flags['host']} means nothing")
+    target = _target(values, cwd, problems)
     overrides = _overrides(params, problems)
     if problems:
         raise UsageError(
@@ -96,8 +113,8 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
             hint="nothing was changed; mend the above and run again",
         )
     return Config(
-        name=str(values["name"]),
-        target=Local(),
+        name=values["name"] or _DEFAULT_NAME,
+        target=target,
         workspace=workspace,
         orchestrator=values["orchestrator"],
         runtime=values["runtime"],
@@ -105,12 +122,25 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
     )
 
 
+def _target(values: Mapping[str, str | None], cwd: Path, problems: list[str]) -> Target | None:
+    """A host alone means ssh."""
+    kind, host, identity = (values[key] for key in ("target", "host", "identity"))
+    if kind == "ssh" and not host:
+        problems.append("target ssh needs a host: --host me@box, or a name of ~/.ssh/config")
+    if problems:
+        return None
+    if host and kind != "local":
+        key_file = (cwd / Path(identity).expanduser()).absolute() if identity else None
+        return Ssh(host, key_file)
+    return Local() if kind == "local" else None
+
+
 def default_orchestrator() -> str:
-    return _DEFAULTS["orchestrator"]
+    return _DEFAULT_ORCHESTRATOR
 
 
-def default_runtime() -> str:
-    return _DEFAULTS["runtime"]
+def default_runtime(target: str) -> str:
+    return _DEFAULT_RUNTIME[target]
 
 
 def find_workspace(directory: Path) -> Path | None:
@@ -128,6 +158,8 @@ def _check(key: str, value: object, source: str) -> list[str]:
         return [f"{source}: must be text, not {value!r}"]
     if key == "name" and not _NAME.fullmatch(value):
         return [f"{source}: {value!r} is no name: lower-case letters, digits and dashes, at most 40"]
+    if key == "host" and (value.startswith("-") or any(letter.isspace() for letter in value)):
+        return [f"{source}: {value!r} is no host: user@host, ssh://user@host:port, or a name of ~/.ssh/config"]
     choices = {"target": TARGETS, "runtime": RUNTIMES, "orchestrator": tuple(orchestrator_names())}.get(key)
     if choices and value not in choices:
         return [f"{source}: {key} {value!r} is unknown; there are: {', '.join(choices)}"]

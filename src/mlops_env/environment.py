@@ -8,10 +8,10 @@ import os
 import time
 import uuid
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mlops_env.config import FILE, Config, default_orchestrator, default_runtime
+from mlops_env.config import FILE, Config, Local, Ssh, default_orchestrator, default_runtime
 from mlops_env.errors import MlopsEnvError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ _PART = "environment.json.part"
 class Record:
     """What was asked for; written before anything is made, so that every later command needs no flags.
 
+    `host` is empty for target local. For ssh: `destination` and `identity` as asked; then, as the host told at
+    the first contact, `user`, `home`, and `git_name` and `git_email` for its ~/.gitconfig as this machine has them.
     `run` is the last run: `key` (written before the trigger), then `id`, `state`, `page`.
     `stopped` is the user's wish, not an observation.
     """
@@ -38,29 +40,54 @@ class Record:
     created: float
     own_workspace: bool = False
     stopped: bool = False
+    host: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
 
 @dataclass(frozen=True)
 class Environment:
-    """Where one environment lives: `directory` holds the record, `host` what bootstrap makes on this machine."""
+    """Where one environment lives; `directory`, on this machine, holds its record."""
 
     name: str
     directory: Path
     record: Record
 
     @property
-    def host(self) -> Path:
+    def is_remote(self) -> bool:
+        return self.record.target != "local"
+
+    @property
+    def host(self) -> PurePath:
+        """The directory, on the host, of all that bootstrap makes there; local ones have it beside their record."""
+        if self.is_remote:
+            return PurePosixPath(self.record.host["home"], ".local/state/mlops-env", self.name, "host")
         return self.directory / "host"
 
     @property
     def workspace(self) -> Path:
+        """On this machine; for a remote host the folder that is pushed there and pulled into."""
         return Path(self.record.workspace)
+
+    @property
+    def host_workspace(self) -> PurePath:
+        """The same folder as it is on the host."""
+        if self.is_remote:
+            return PurePosixPath(self.record.host["home"], "mlops-env", self.name)
+        return self.workspace
+
+    @property
+    def known_hosts(self) -> Path:
+        """The host keys that the user accepted for this environment."""
+        return self.directory / "known_hosts"
+
+    def changed(self, **changes: object) -> Environment:
+        """The same environment with these changes of its record, not on disk."""
+        return replace(self, record=replace(self.record, **changes))  # type: ignore[arg-type]
 
     def save(self, **changes: object) -> Environment:
         """Write the record with these changes, atomically, and return the environment that has them."""
-        record = replace(self.record, **changes)  # type: ignore[arg-type]
+        record = self.changed(**changes).record
         with _named_failure(self.directory):
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = self.directory / _PART
@@ -79,15 +106,10 @@ def state_root() -> Path:
     return platformdirs.user_state_path("mlops-env", appauthor=False)
 
 
-def create(name: str, intent: Mapping[str, Any]) -> Environment:
-    """A new environment with a fresh identity, already on disk."""
-    return imagine(name, intent, None).save()
-
-
 def imagine(name: str, intent: Mapping[str, Any], found: Environment | None) -> Environment:
-    """The environment that `up` would make or change, not on disk: for a preview."""
+    """The environment that `up` makes, with a fresh identity, or changes; not on disk until it is saved."""
     if found:
-        return replace(found, record=replace(found.record, **intent))
+        return found.changed(**intent)
     record = Record(id=str(uuid.uuid4()), name=name, created=time.time(), **intent)
     return Environment(name, state_root() / name, record)
 
@@ -98,34 +120,64 @@ def settle(asked: Config, found: Environment | None) -> dict[str, Any]:
     Raises `UsageError` where the request contradicts the identity of the environment that exists.
     """
     if found:
-        record = found.record
-        if asked.workspace and not _same(asked.workspace, found.workspace):
+        return {**_settled_before(asked, found), "stopped": False}
+    workspace = asked.workspace or Path.home() / "mlops-env" / asked.name
+    _refuse_foreign(workspace, asked.name)
+    target, host = _place(asked)
+    return {
+        "target": target,
+        "host": host,
+        "orchestrator": asked.orchestrator or default_orchestrator(),
+        "runtime": asked.runtime or default_runtime(target),
+        "workspace": str(workspace),
+        "own_workspace": (workspace / FILE).is_file() and not _is_our_copy(workspace),
+    }
+
+
+def _settled_before(asked: Config, found: Environment) -> dict[str, Any]:
+    record = found.record
+    target, host = _place(asked)
+    identity = (
+        ("is on", _spoken(record.target, record.host), _spoken(target, host), asked.target is not None),
+        ("has its workspace in", record.workspace, str(asked.workspace), _is_elsewhere(asked.workspace, found)),
+    )
+    for what, before, now, is_asked in identity:
+        if is_asked and before != now:
             raise UsageError(
-                f"environment {asked.name!r} has its workspace in {record.workspace}, not in {asked.workspace}",
+                f"environment {asked.name!r} {what} {before}, not {now}",
                 code="environment-differs",
                 hint=f"another environment: `mlops-env up --name OTHER`; or end this one: "
                 f"`mlops-env down --name {asked.name}`",
             )
-        orchestrator = asked.orchestrator or record.orchestrator
-        swapped = orchestrator != record.orchestrator
-        return {
-            "target": record.target,
-            "orchestrator": orchestrator,
-            "runtime": asked.runtime or record.runtime,
-            "workspace": record.workspace,
-            "own_workspace": record.own_workspace,
-            "stopped": False,
-            "run": {} if swapped else record.run,
-        }
-    workspace = asked.workspace or Path.home() / "mlops-env" / asked.name
-    _refuse_foreign(workspace, asked.name)
+    orchestrator = asked.orchestrator or record.orchestrator
     return {
-        "target": "local",
-        "orchestrator": asked.orchestrator or default_orchestrator(),
-        "runtime": asked.runtime or default_runtime(),
-        "workspace": str(workspace),
-        "own_workspace": (workspace / FILE).is_file() and not _is_our_copy(workspace),
+        "target": record.target,
+        # Another key for the same host is no other host.
+        "host": {**record.host, **{key: value for key, value in host.items() if value}}
+        if asked.target
+        else record.host,
+        "orchestrator": orchestrator,
+        "runtime": asked.runtime or record.runtime,
+        "workspace": record.workspace,
+        "own_workspace": record.own_workspace,
+        "run": {} if orchestrator != record.orchestrator else record.run,
     }
+
+
+def _place(asked: Config) -> tuple[str, dict[str, Any]]:
+    match asked.target:
+        case Ssh(destination, identity):
+            return "ssh", {"destination": destination, "identity": str(identity) if identity else None}
+        case Local() | None:
+            return "local", {}
+
+
+def _spoken(target: str, host: Mapping[str, Any]) -> str:
+    return f"{target} {host['destination']}" if host else f"target {target}"
+
+
+def _is_elsewhere(workspace: Path | None, found: Environment) -> bool:
+    return workspace is not None and not _same(workspace, found.workspace)
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -198,7 +250,8 @@ def _record(name: str, values: Mapping[str, Any]) -> Record:
 def discard_unborn(name: str) -> None:
     """Remove the folder of a creation that was cut short: one in which there is nothing but half a record."""
     directory = state_root() / name
-    (directory / _PART).unlink(missing_ok=True)
+    for name_of_part in (_PART, "known_hosts"):
+        (directory / name_of_part).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or not empty
         directory.rmdir()
     if directory.exists():

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlops_env.bootstrap import uv
+from mlops_env.bootstrap import converge, present, uv
 from mlops_env.bundle import bundled
 from mlops_env.config import FILE
+from mlops_env.connection import LocalConnection
 from mlops_env.errors import MlopsEnvError, UsageError
 from mlops_env.events import Event
 from mlops_env.orchestrators import Orchestrator
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mlops_env.connection import Connection
+    from mlops_env.environment import Environment
     from mlops_env.events import Emit
 
 _NEEDED_MEMORY_MB = 3000
@@ -37,11 +39,16 @@ class Check:
     hint: str = ""
 
 
-def checks(connection: Connection, orchestrators: list[Orchestrator], directory: Path) -> list[Check]:
-    """All of them, for a host directory that need not exist. Nothing is changed, but uv may fetch a Python."""
+def checks(connection: Connection, orchestrators: list[Orchestrator], directory: Path, runtime: str) -> list[Check]:
+    """All of them, of this machine, for a host directory that need not exist; without a runtime, for both.
+
+    Nothing is changed, but for runtime venv uv may fetch a Python.
+    """
+    pythons = [_python(connection, orchestrator) for orchestrator in orchestrators] if runtime != "compose" else []
     return [
         _platform(),
-        *(_python(connection, orchestrator) for orchestrator in orchestrators),
+        *pythons,
+        *([_docker(connection, is_needed=runtime == "compose")] if runtime != "venv" else []),
         _disk(orchestrators, directory),
         _memory(),
         _processor(),
@@ -49,35 +56,66 @@ def checks(connection: Connection, orchestrators: list[Orchestrator], directory:
     ]
 
 
-def before_up(connection: Connection, orchestrator: Orchestrator, directory: Path, emit: Emit) -> None:
-    """Raise for the first failed check. Where the orchestrator is installed already there is nothing to look at."""
-    if (directory / "venvs" / orchestrator.name / "mlops-env.digest").is_file():
-        return
+def before_up(connection: Connection, environment: Environment, emit: Emit) -> None:
+    """Raise for the first failed check. Where the orchestrator is installed already there is nothing to look at.
+
+    What can be known of a host, its first bootstrap step looks at: it is there.
+    """
+    record = environment.record
+    orchestrator = Orchestrator.read(record.orchestrator)
     needed = [orchestrator, Orchestrator.read("mlflow")]
-    for check in checks(connection, needed, directory):
+    if environment.is_remote:
+        if not environment.directory.exists():
+            _announce(needed, f"on {record.host['destination']}", emit)
+        return
+    directory = Path(environment.host)
+    if record.runtime == "venv" and (directory / "venvs" / orchestrator.name / "mlops-env.digest").is_file():
+        return
+    for check in checks(connection, needed, directory, record.runtime):
         if check.status == "failed":
             kind = UsageError if check.code == "platform" else MlopsEnvError
             raise kind(check.message, code=check.code, hint=check.hint)
         if check.status == "warning":
             emit(Event("warning", message=f"{check.message}: {check.hint}"))
+    if not environment.directory.exists() or record.runtime == "venv":
+        _announce(needed, "on this machine", emit)
+
+
+def _announce(needed: list[Orchestrator], where: str, emit: Emit) -> None:
     download, disk = (sum(getattr(o, f"{what}_mb") for o in needed) for what in ("download", "disk"))
     emit(
         Event(
             "note",
-            message=f"the first `up` of {orchestrator.title} downloads up to {download} MB and takes {disk} MB on disk",
+            message=f"the first `up` of {needed[0].title} downloads up to {download} MB and takes {disk} MB {where}",
             fields={"download_mb": download, "disk_mb": disk},
         )
     )
 
 
-def check_pipeline(connection: Connection, workspace: Path, params: Mapping[str, str]) -> None:
-    """Have pipeline file and parameters read by the one who reads them on every host."""
+def check_pipeline(workspace: Path, params: Mapping[str, str]) -> None:
+    """Have pipeline file and parameters read, here, by the one who reads them on every host."""
     folder = workspace if (workspace / FILE).is_file() else bundled("pipeline")  # else ours comes
     words = [f"{key}={value}" for key, value in params.items()]
-    result = connection.run([sys.executable, str(bundled("orchestrators") / "workspace.py"), str(folder), *words])
+    result = LocalConnection().run(
+        [sys.executable, str(bundled("orchestrators") / "workspace.py"), str(folder), *words]
+    )
     if not result.ok:
         hint = "mend the above and run again; nothing was started or changed"
         raise UsageError(result.stderr.strip(), code="pipeline-file", hint=hint)
+
+
+def of_host(connection: Connection, environment: Environment) -> list[Check]:
+    """The bootstrap steps of a host as checks."""
+    done = converge(connection, present(connection, environment), lambda _: None, mode="check")
+    return [_of_step(name, status, done.causes.get(name)) for name, status in done.steps.items()]
+
+
+def _of_step(name: str, status: str, cause: Event | None) -> Check:
+    if status != "pending":
+        return Check(name, "ok", status)
+    if cause:
+        return Check(name, "failed", cause.message, cause.fields.get("code", ""), cause.fields.get("hint", ""))
+    return Check(name, "failed", "not in its desired state", "pending", "`mlops-env up` mends it")
 
 
 def of_services(services: list[dict[str, Any]]) -> list[Check]:
@@ -121,6 +159,16 @@ def _python(connection: Connection, orchestrator: Orchestrator) -> Check:
         "install one (your system's packages, pyenv, or `uv python install 3.12` where GitHub is reachable) and put it "
         "on PATH",
     )
+
+
+def _docker(connection: Connection, *, is_needed: bool) -> Check:
+    from mlops_env.docker_check import DockerTrouble, version  # noqa: PLC0415 - Docker's SDK, for who needs it
+
+    try:
+        return Check("docker", "ok", version(connection))
+    except DockerTrouble as trouble:
+        status = "failed" if is_needed else "warning"  # runtime venv does without
+        return Check("docker", status, str(trouble), trouble.code, trouble.hint)
 
 
 def _disk(orchestrators: list[Orchestrator], directory: Path) -> Check:

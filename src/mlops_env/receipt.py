@@ -11,9 +11,9 @@ from mlops_env.errors import CommandFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
+    from pathlib import Path, PurePath
 
-    from mlops_env.connection import Result
+    from mlops_env.connection import Connection, Result
     from mlops_env.environment import Environment
 
 
@@ -67,17 +67,34 @@ def parse(result: Result) -> Receipt:
     return receipt
 
 
-def release_workspace(env: Environment, *, delete: bool) -> Row:
+def release_workspace(connection: Connection, env: Environment, *, delete: bool) -> Row:
     """Give the workspace back, or remove what we laid out: all of ours, or `.mlops-env` in the user's own."""
     if not delete:
-        (env.workspace / ".mlops-env" / "environment.json").unlink(missing_ok=True)
+        connection.run(["rm", "-f", str(env.host_workspace / ".mlops-env" / "environment.json")])
         return Row("workspace", 0, 0, 0)
-    return _remove("workspace", laid_out(env))
+    folder = str(laid_out(env))
+    if not _is_there(connection, folder):
+        return Row("workspace", 0, 0, 0)
+    connection.run(["rm", "-rf", folder])
+    left = int(_is_there(connection, folder))
+    return Row("workspace", 1, 1 - left, left)
 
 
-def laid_out(env: Environment) -> Path:
-    """What of the workspace is ours to delete: all of it, or `.mlops-env` in the user's own."""
-    return env.workspace / ".mlops-env" if env.record.own_workspace else env.workspace
+def laid_out(env: Environment) -> PurePath:
+    """What of the workspace is ours to delete: all of it, or `.mlops-env` in the user's own on this machine."""
+    is_users = env.record.own_workspace and not env.is_remote
+    return env.host_workspace / ".mlops-env" if is_users else env.host_workspace
+
+
+def kept(connection: Connection, env: Environment) -> str:
+    """Where the workspace still is, for people; empty if it is gone."""
+    if not _is_there(connection, str(env.host_workspace)):
+        return ""
+    return f"{env.record.host['destination']}:{env.host_workspace}" if env.is_remote else str(env.host_workspace)
+
+
+def _is_there(connection: Connection, path: str) -> bool:
+    return connection.run(["test", "-e", path]).ok
 
 
 def forget(env: Environment) -> Row:

@@ -276,7 +276,10 @@ def add_toy(folder: Path) -> Path:
     assert "startsecs=2" in text
     supervision.write_text(text.replace("startsecs=2", "startsecs=1"), encoding="utf-8")  # the toy is quicker
     config = folder / "src" / "mlops_env" / "config.py"
-    config.write_text(config.read_text(encoding="utf-8").replace('"orchestrator": "mage"', '"orchestrator": "toy"'))
+    text = config.read_text(encoding="utf-8")
+    assert '_DEFAULT_ORCHESTRATOR = "mage"' in text
+    text = text.replace('_DEFAULT_ORCHESTRATOR = "mage"', '_DEFAULT_ORCHESTRATOR = "toy"')
+    config.write_text(text, encoding="utf-8")
     return folder
 
 

@@ -22,7 +22,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SCRIPTS}
 
 ORCHESTRATORS = re.compile(r"\b(mage|prefect|airflow|kubeflow)\b", re.IGNORECASE)
 ITS_DEFAULT = {
-    "src/mlops_env/config.py": '_DEFAULTS = {"name": "default", "target": "local", "orchestrator": "mage"',
+    "src/mlops_env/config.py": '_DEFAULT_ORCHESTRATOR = "mage"',
     "bootstrap/environment.sh": ': "${MLOPS_ENV_ORCHESTRATOR:=mage}"',  # for those who run the steps by hand
 }
 
@@ -73,7 +73,7 @@ def test_one_function_quotes() -> None:
         if isinstance(function, ast.FunctionDef)
         and any(ast.unparse(node) in {"shlex.join", "shlex.quote"} for node in ast.walk(function))
     }
-    assert callers <= {("src/mlops_env/bootstrap.py", "joined")}
+    assert callers <= {("src/mlops_env/connection.py", "quoted")}
 
 
 def test_only_commands_decide_exit_codes() -> None:

@@ -16,9 +16,9 @@ CHOICES = {
     "name": st.from_regex(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?", fullmatch=True),
     "target": st.just("local"),
     "orchestrator": st.sampled_from(config.orchestrator_names()),
-    "runtime": st.just("venv"),
+    "runtime": st.sampled_from(config.RUNTIMES),
 }
-DEFAULTS = {"name": "default", "target": "local", "orchestrator": None, "runtime": None}
+DEFAULTS = {"name": "default"}
 """None: what the record says, else the default; `environment.settle` decides."""
 
 sources = st.fixed_dictionaries({}, optional=CHOICES)
@@ -47,10 +47,10 @@ class TestPrecedence:
         expected = {**DEFAULTS, **table, **variables, **flags}
         assert asked == config.Config(
             name=str(expected["name"]),
-            target=config.Local(),
+            target=config.Local() if "target" in expected else None,
             workspace=folder,
-            orchestrator=expected["orchestrator"],
-            runtime=expected["runtime"],
+            orchestrator=expected.get("orchestrator"),
+            runtime=expected.get("runtime"),
         )
 
     def test_an_empty_variable_is_as_good_as_none(self, tmp_path: Path) -> None:
@@ -90,6 +90,30 @@ class TestWorkspace:
         assert config.resolve({}, [], {"MLOPS_ENV_WORKSPACE": "~/w"}, tmp_path).workspace == home / "w"
 
 
+class TestHost:
+    def test_one_alone_means_ssh_and_its_key_is_taken_from_here(self, tmp_path: Path) -> None:
+        asked = config.resolve({"host": "me@box", "identity": "key"}, [], {}, tmp_path)
+        assert asked.target == config.Ssh("me@box", tmp_path / "key")
+
+    def test_a_local_target_asked_for_beats_a_host_of_the_file(self, tmp_path: Path) -> None:
+        write_file(tmp_path, {"host": "me@box"})
+        assert config.resolve({}, [], {}, tmp_path).target == config.Ssh("me@box")
+        assert config.resolve({"target": "local"}, [], {}, tmp_path).target == config.Local()
+
+    @pytest.mark.parametrize(
+        ("flags", "reason"),
+        [
+            ({"target": "ssh"}, "needs a host"),
+            ({"target": "local", "host": "me@box"}, "means nothing"),
+            ({"host": "-oProxyCommand=x"}, "is no host"),
+            ({"host": "me@box rm"}, "is no host"),
+        ],
+    )
+    def test_what_cannot_be_one_is_refused(self, tmp_path: Path, flags: dict[str, str], reason: str) -> None:
+        with pytest.raises(UsageError, match=reason):
+            config.resolve(flags, [], {}, tmp_path)
+
+
 class TestProblems:
     def test_all_are_listed_at_once_each_with_its_source(self, tmp_path: Path) -> None:
         (tmp_path / config.FILE).write_text('[environment]\nruntime = 3\ncolour = "red"\n', encoding="utf-8")
@@ -105,7 +129,7 @@ class TestProblems:
         assert problems(error) == [
             f"{tmp_path / config.FILE}: environment.colour: unknown setting",
             "--name: 'Not A Name' is no name: lower-case letters, digits and dashes, at most 40",
-            "--target: target 'moon' is unknown; there are: local",
+            "--target: target 'moon' is unknown; there are: local, ssh",
             f"MLOPS_ENV_ORCHESTRATOR: orchestrator 'cron' is unknown; there are: {there_are}",
             "mlops-env.toml: environment.runtime: must be text, not 3",
             "-p month: must be KEY=VALUE",

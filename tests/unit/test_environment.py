@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,12 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_env import environment
-from mlops_env.config import FILE, Config, Local
+from mlops_env.config import FILE, Config, Local, Ssh
 from mlops_env.errors import MlopsEnvError, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from mlops_env.environment import Environment
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -29,7 +29,7 @@ def asked(
 
 def made(name: str = "default", workspace: Path | None = None, **more: Any) -> Environment:
     intent = environment.settle(asked(workspace, name=name), None)
-    return environment.create(name, {**intent, **more})
+    return environment.imagine(name, {**intent, **more}, None).save()
 
 
 def lay_out(env: Environment) -> None:
@@ -105,11 +105,31 @@ class TestSettle:
     def test_a_first_up_takes_the_defaults(self, home: Path) -> None:
         assert environment.settle(asked(), None) == {
             "target": "local",
+            "host": {},
             "orchestrator": "mage",
             "runtime": "venv",
             "workspace": str(home / "mlops-env" / "default"),
             "own_workspace": False,
         }
+
+    def test_a_host_has_docker_by_default_and_its_own_directory(self, home: Path) -> None:
+        intent = environment.settle(replace(asked(), target=Ssh("me@box")), None)
+        assert (intent["target"], intent["runtime"]) == ("ssh", "compose")
+        env = environment.imagine("default", intent, None).changed(host={**intent["host"], "home": "/home/me"})
+        assert str(env.host) == "/home/me/.local/state/mlops-env/default/host"
+        assert str(env.host_workspace) == "/home/me/mlops-env/default"
+        assert env.workspace == home / "mlops-env" / "default"
+
+    def test_another_host_contradicts_the_record_and_another_key_does_not(self) -> None:
+        first = environment.settle(replace(asked(), target=Ssh("me@box", Path("/old"))), None)
+        env = environment.imagine("default", first, None).changed(host={**first["host"], "home": "/home/me"}).save()
+        for target in (Ssh("me@other"), Local()):
+            with pytest.raises(UsageError, match="is on ssh me@box, not") as error:
+                environment.settle(replace(asked(), target=target), env)
+            assert error.value.code == "environment-differs"
+        again = environment.settle(replace(asked(), target=Ssh("me@box", Path("/new"))), env)
+        assert again["host"] == {"destination": "me@box", "identity": "/new", "home": "/home/me"}
+        assert environment.settle(replace(asked(), target=None), env)["host"] == env.record.host
 
     def test_a_later_up_needs_no_words(self) -> None:
         env = made(orchestrator="prefect", run={"key": "k"}, stopped=True)

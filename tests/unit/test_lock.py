@@ -56,9 +56,9 @@ def test_the_second_is_told_who_holds_it_and_a_killed_holder_frees_it(records: P
 
 def test_a_record_keeps_its_lock_file_and_loses_it_with_the_record(records: Path) -> None:
     with environment.locked("default", "mlops-env up"):
-        env = environment.create(
-            "default", {"target": "local", "orchestrator": "toy", "runtime": "venv", "workspace": "/w"}
-        )
+        env = environment.imagine(
+            "default", {"target": "local", "orchestrator": "toy", "runtime": "venv", "workspace": "/w"}, None
+        ).save()
     assert (records / ".default.lock").exists()
     with environment.locked("default", "mlops-env down"):
         (env.directory / "environment.json").unlink()

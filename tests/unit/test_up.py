@@ -12,6 +12,7 @@ import pytest
 
 from fakes import Answer, FakeConnection
 from mlops_env import bootstrap, bundle, config, environment
+from mlops_env.connection import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ PREFLIGHT = [
     "UV python find --system --no-project '>=3.11,<3.14'",
 ]
 BROUGHT = [
+    "bash TREE/bootstrap/run.sh apply",
     "test -d TREE",
     "sh -c UNPACK put TREE < stdin",
     "bash TREE/bootstrap/run.sh apply",
@@ -58,9 +60,7 @@ class Host(FakeConnection):
         answers = {
             "UV python find *": Answer("/usr/bin/python3.12\n"),
             "PYTHON */workspace.py *": Answer(),
-            "test -d TREE": Answer(exited=1),
-            "sh -c * put TREE < stdin": Answer(),
-            "sh -c UNPACK put TREE": Answer(),
+            "sh -c UNPACK put TREE": Answer(does=self.put),
             "bash TREE/bootstrap/run.sh apply": Answer(CONVERGED, "Resolved 7 packages"),
             "find HOST/tree *": Answer(),
             "SERVICES exec runs.py find*": Answer("null\n"),
@@ -77,16 +77,30 @@ class Host(FakeConnection):
             str(bundle.bundled("pipeline").parent): "SHIPPED",
         }
         super().__init__(answers, names)
+        self._has_tree = False
+
+    def put(self) -> None:
+        self._has_tree = True
+
+    def run(self, argv: Any, **options: Any) -> Result:
+        line = self._line(argv)
+        if line == "test -d TREE" or (line.startswith("bash TREE/") and not self._has_tree):
+            self.transcript.append(line)
+            return Result(tuple(argv), 0 if self._has_tree else 111, "", "", 0.0)
+        return super().run(argv, **options)
 
     def _line(self, argv: Any) -> str:
         line = super()._line(argv).replace("TOOLS-PYTHON TREE/orchestrators/services.py", "SERVICES")
-        return "sh -c UNPACK " + line[line.index("put ") :] if line.startswith("sh -c ") else line
+        if line.startswith("sh -c ") and " put " in line:
+            return "sh -c UNPACK " + line[line.index("put ") :]
+        return line.partition(" sh TREE ")[2] or line
 
 
 @pytest.fixture
 def host(records: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     connection = Host(records)
-    monkeypatch.setattr("mlops_env.connection.LocalConnection", lambda: connection)
+    for module in ("connection", "preflight", "commands.connecting"):
+        monkeypatch.setattr(f"mlops_env.{module}.LocalConnection", lambda: connection)
     usage = namedtuple("usage", "total used free")  # noqa: PYI024 - as shutil's own
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**12, 0, 10**12))
     return connection
@@ -100,7 +114,7 @@ class TestUp:
     def test_first_it_looks_then_records_then_brings_up_then_runs(
         self, host: Host, mlops_env: Callable[..., Done]
     ) -> None:
-        host.declare("test -d TREE", Answer(exited=1, does=record))
+        host.declare("sh -c UNPACK put TREE", Answer(does=lambda: (record(), host.put())))
         done = mlops_env("up", "--json", "-p", "train=2023-02")
         key = record().run["key"]
         assert host.transcript == [
@@ -315,6 +329,26 @@ class TestOtherVerbs:
         host.declare("cat HOST/secrets/mage-password", Answer("s3cret\n"))
         done = mlops_env("credentials", "--json")
         assert (done.result["user"], done.result["password"]) == ("admin@localhost", "s3cret")
+
+    def test_logs_are_asked_of_the_services_and_shown_on_stdout(
+        self, host: Host, mlops_env: Callable[..., Done]
+    ) -> None:
+        host.declare("*/services.py logs --lines 1 mage", Answer("two é\n"))
+        host.declare(
+            "*/services.py logs --lines 50 cron", Answer(stderr="no logs of 'cron'; there are: mage\n", exited=2)
+        )
+        done = mlops_env("logs", "mage", "--lines", "1")
+        assert (done.code, done.stdout) == (0, "two é\n")
+        done = mlops_env("logs", "cron")
+        assert (done.code, "there are: mage" in done.stderr) == (2, True)
+
+    def test_a_host_script_that_knows_the_cause_is_quoted(self, host: Host, mlops_env: Callable[..., Done]) -> None:
+        cause = {"type": "cause", "message": "Docker is stopped", "code": "docker-stopped", "hint": "start it"}
+        host.declare("*/services.py *", Answer(stderr=f"Docker is stopped\n{json.dumps(cause)}\n", exited=1))
+        assert mlops_env("logs", "--json").result["error"]["hint"] == "start it"
+        look = mlops_env("status", "--json").result["environments"][0]
+        assert (look["health"], "Docker is stopped" in look["trouble"]) == ("degraded", True)
+        assert mlops_env("stop", "--json").result["error"]["code"] == "docker-stopped"
 
     def test_open_never_prints_the_password(
         self, host: Host, mlops_env: Callable[..., Done], monkeypatch: pytest.MonkeyPatch

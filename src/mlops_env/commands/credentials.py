@@ -14,12 +14,12 @@ def credentials(name: options.Name = None, as_json: options.Json = False, debug:
     They were made on the host and are nowhere else.
     """
 
-    def body(emit: Emit) -> reporting.Outcome:  # noqa: ARG001 - nothing to tell before the end
+    def body(emit: Emit) -> reporting.Outcome:
         from mlops_env import config, environment, orchestrators  # noqa: PLC0415
-        from mlops_env.connection import LocalConnection  # noqa: PLC0415
+        from mlops_env.commands import connecting  # noqa: PLC0415
 
         env = environment.need(config.called(name))
-        with LocalConnection() as connection:
+        with connecting.connect(env, emit) as connection:
             login = orchestrators.login(connection, env)
         text = f"user      {login.user}\npassword  {login.password}\nfile      {login.file}"
         if login.prompt != login.password:

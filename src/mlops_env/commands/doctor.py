@@ -9,26 +9,33 @@ if TYPE_CHECKING:
 
 
 def doctor(name: options.Name = None, as_json: options.Json = False, debug: options.Debug = False) -> None:
-    """Check this machine; each finding has its cure."""
+    """Check this machine, or the host of an environment.
+
+    Each finding has its cure.
+    """
 
     def body(emit: Emit) -> reporting.Outcome:
         from dataclasses import asdict  # noqa: PLC0415
 
         from mlops_env import config, environment, preflight  # noqa: PLC0415
-        from mlops_env.commands.status import look  # noqa: PLC0415
+        from mlops_env.commands import connecting  # noqa: PLC0415
+        from mlops_env.commands.status import services_of  # noqa: PLC0415
         from mlops_env.connection import LocalConnection  # noqa: PLC0415
         from mlops_env.events import Event  # noqa: PLC0415
         from mlops_env.orchestrators import Orchestrator  # noqa: PLC0415
 
         wanted = config.called(name)
         env = environment.find(wanted)
-        owners = [env.record.orchestrator] if env else config.orchestrator_names()
-        with LocalConnection() as connection:
+        if env and env.is_remote:
+            with connecting.connect(env, emit) as connection:
+                found = preflight.of_host(connection, env)
+        else:
+            owners = [env.record.orchestrator] if env else config.orchestrator_names()
             needed = [Orchestrator.read(owner) for owner in (*owners, "mlflow")]
             directory = environment.state_root() / wanted / "host"
-            found = preflight.checks(connection, needed, directory)
-            if env:
-                found += preflight.of_services(look(connection, env)["services"])
+            found = preflight.checks(LocalConnection(), needed, directory, env.record.runtime if env else "")
+        if env:
+            found += preflight.of_services(services_of(env, emit))
         for check in found:
             emit(
                 Event(

@@ -9,13 +9,19 @@ from mlops_env.commands import options, reporting
 if TYPE_CHECKING:
     from mlops_env.environment import Environment
     from mlops_env.events import Emit
-    from mlops_env.receipt import Receipt
+    from mlops_env.receipt import Receipt, Row
 
 
 def down(
     name: options.Name = None,
     delete_workspace: Annotated[
         bool, typer.Option("--delete-workspace", help="The workspace too, with MLflow's history.")
+    ] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also what was installed on the host, such as Docker.")
+    ] = False,
+    forget_host: Annotated[
+        bool, typer.Option("--forget-host", help="The host is no more: remove only what is on this machine.")
     ] = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
@@ -36,10 +42,12 @@ def down(
                 environment.discard_unborn(wanted)
                 text = f"There is no environment {wanted!r}: nothing to remove."
                 return reporting.Outcome(text, {"environment": wanted, "receipt": [], "left": 0})
+            if forget_host:
+                return _outcome(env, _forget(env), kept="")
             if delete_workspace and not yes:
                 _ask(env, as_json=as_json)
-            receipt = take_down(env, emit, delete_workspace=delete_workspace)
-        return _outcome(env, receipt, kept=not delete_workspace)
+            receipt, kept = take_down(env, emit, delete_workspace=delete_workspace, purge=purge)
+        return _outcome(env, receipt, kept=kept)
 
     reporting.run("down", body, as_json=as_json, debug=debug)
 
@@ -61,32 +69,51 @@ def _ask(env: Environment, *, as_json: bool) -> None:
         )
 
 
-def take_down(env: Environment, emit: Emit, *, delete_workspace: bool) -> Receipt:
-    """Sweep the host, then the workspace as far as asked, and last the record, which lets `down` be repeated."""
+def take_down(env: Environment, emit: Emit, *, delete_workspace: bool, purge: bool) -> tuple[Receipt, str]:
+    """Sweep the host, then the workspace as far as asked, and last the record, which lets `down` be repeated.
+
+    Returns also where the workspace is that was kept; empty if there is none.
+    """
     from mlops_env import bootstrap, receipt  # noqa: PLC0415
-    from mlops_env.connection import LocalConnection  # noqa: PLC0415
+    from mlops_env.commands import connecting  # noqa: PLC0415
     from mlops_env.events import Event  # noqa: PLC0415
 
     emit(Event("step", "started", "down", "ending processes, removing files"))
-    with LocalConnection() as connection:
-        swept = receipt.parse(connection.run(bootstrap.on_this_machine(env).sweep()))
-    rows = swept.plus(receipt.release_workspace(env, delete=delete_workspace))
+    with connecting.connect(env, emit) as connection:
+        rows = receipt.parse(connection.run(bootstrap.present(connection, env).sweep(purge=purge)))
+        rows = rows.plus(receipt.release_workspace(connection, env, delete=delete_workspace))
+        kept = receipt.kept(connection, env)
+    rows = rows.plus(*_end_forward(env))
     rows = rows if rows.left else rows.plus(receipt.forget(env))
     emit(Event("step", "failed" if rows.left else "ok", "down", f"{rows.found} things found, {rows.left} left"))
-    return rows
+    return rows, kept
 
 
-def _outcome(env: Environment, receipt: Receipt, *, kept: bool) -> reporting.Outcome:
+def _forget(env: Environment) -> Receipt:
+    from mlops_env import receipt  # noqa: PLC0415
+
+    rows = receipt.Receipt(()).plus(*_end_forward(env))
+    return rows if rows.left else rows.plus(receipt.forget(env))
+
+
+def _end_forward(env: Environment) -> tuple[Row, ...]:
+    """What a host has on this machine: the tunnel to it."""
+    if not env.is_remote:
+        return ()
+    from mlops_env import forward  # noqa: PLC0415 - only hosts need it
+    from mlops_env.connection import LocalConnection  # noqa: PLC0415
+
+    return forward.end(LocalConnection(), env)
+
+
+def _outcome(env: Environment, receipt: Receipt, *, kept: str) -> reporting.Outcome:
     headline = (
         f"Environment {env.name!r} is gone." if not receipt.left else f"{receipt.left} things are left; see above."
     )
     lines = [receipt.as_text(), "", headline]
-    if kept and env.workspace.exists():
-        lines += [
-            f"Kept: {env.workspace}",
-            "  with MLflow's history. It is yours; `--delete-workspace` removes it too.",
-        ]
+    if kept:
+        lines += [f"Kept: {kept}", "  with MLflow's history. It is yours; `--delete-workspace` removes it too."]
     if receipt.left:
         lines.append("Run `mlops-env down` again; it is safe to repeat.")
-    fields = {"environment": env.name, "receipt": receipt.as_json(), "left": receipt.left}
+    fields = {"environment": env.name, "receipt": receipt.as_json(), "left": receipt.left, "kept": kept or None}
     return reporting.Outcome("\n".join(lines), fields, ok=not receipt.left)

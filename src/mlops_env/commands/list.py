@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from mlops_env.commands import options, reporting
 
 if TYPE_CHECKING:
+    from mlops_env.environment import Record
     from mlops_env.events import Emit
 
 
@@ -15,11 +16,12 @@ def list_(as_json: options.Json = False, debug: options.Debug = False) -> None:
         from mlops_env import environment  # noqa: PLC0415
 
         records = [env.record for env in environment.find_all()]
-        rows = [f"{r.name:<20}{r.target:<8}{r.orchestrator:<12}{r.workspace}" for r in records]
+        rows = [f"{r.name:<20}{_where(r):<24}{r.orchestrator:<12}{r.workspace}" for r in records]
         fields = [
             {
                 "environment": r.name,
                 "target": r.target,
+                "host": r.host.get("destination"),
                 "orchestrator": r.orchestrator,
                 "workspace": r.workspace,
             }
@@ -29,3 +31,7 @@ def list_(as_json: options.Json = False, debug: options.Debug = False) -> None:
         return reporting.Outcome(text, {"environments": fields})
 
     reporting.run("list", body, as_json=as_json, debug=debug)
+
+
+def _where(record: Record) -> str:
+    return str(record.host.get("destination", record.target))

@@ -9,6 +9,8 @@ from mlops_env.commands import options, reporting
 if TYPE_CHECKING:
     from mlops_env.events import Emit
 
+_USAGE = 2
+
 
 def logs(
     service: Annotated[str | None, typer.Argument(help="One service; else all.")] = None,
@@ -26,29 +28,24 @@ def logs(
     """
 
     def body(emit: Emit) -> reporting.Outcome:
-        from mlops_env import config, environment  # noqa: PLC0415
-        from mlops_env.connection import LocalConnection  # noqa: PLC0415
-        from mlops_env.errors import UsageError  # noqa: PLC0415
+        from mlops_env import bootstrap, config, environment  # noqa: PLC0415
+        from mlops_env.commands import connecting  # noqa: PLC0415
+        from mlops_env.errors import CommandFailed, MlopsEnvError, UsageError  # noqa: PLC0415
         from mlops_env.events import Event  # noqa: PLC0415
 
         env = environment.need(config.called(name))
-        directory = env.host / "logs"
-        known = sorted(path.stem for path in directory.glob("*.log"))
-        if not known:
-            raise UsageError("no service has started yet, so there are no logs", code="no-logs", hint="`mlops-env up`")
-        if service and service not in known:
-            raise UsageError(
-                f"no logs of {service!r}; there are: {', '.join(known)}",
-                code="unknown-service",
-                hint="choose one of these",
-            )
-        wanted = [str(directory / f"{one}.log") for one in ([service] if service else known)]
-        follows = ["-F"] if follow else []
-        with LocalConnection() as connection:
-            connection.run(
-                ["tail", "-n", str(lines), *follows, *wanted],
+        words = ["--lines", str(lines), *(["--follow"] if follow else []), *([service] if service else [])]
+        with connecting.connect(env, emit) as connection:
+            result = connection.run(
+                bootstrap.present(connection, env).services("logs", *words),
                 on_line=lambda stream, line: emit(Event("output" if stream == "stdout" else "log", message=line)),
             )
-        return reporting.Outcome("", {"environment": env.name, "services": known})
+        if result.exited == _USAGE:
+            raise UsageError(result.tail(1), code="unknown-service", hint="choose one of these")
+        if cause := bootstrap.told_cause(result):
+            raise MlopsEnvError(cause.message, code=cause.fields["code"], hint=cause.fields["hint"])
+        if not result.ok and not result.stdout:
+            raise CommandFailed("there are no logs to be had", code="no-logs", result=result, hint="`mlops-env up`")
+        return reporting.Outcome("", {"environment": env.name})
 
     reporting.run("logs", body, as_json=as_json, debug=debug)

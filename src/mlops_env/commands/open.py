@@ -30,14 +30,15 @@ def open_(
       mlops-env open mlflow
     """
 
-    def body(emit: Emit) -> reporting.Outcome:  # noqa: ARG001 - nothing to tell before the end
+    def body(emit: Emit) -> reporting.Outcome:
         from mlops_env import bootstrap, config, environment, orchestrators  # noqa: PLC0415
+        from mlops_env.commands import connecting  # noqa: PLC0415
         from mlops_env.connection import LocalConnection  # noqa: PLC0415
         from mlops_env.errors import MlopsEnvError, UsageError  # noqa: PLC0415
 
         env = environment.need(config.called(name))
-        with LocalConnection() as connection:
-            services = orchestrators.status(connection, bootstrap.on_this_machine(env))["services"]
+        with connecting.connect(env, emit) as connection:
+            services = orchestrators.status(connection, bootstrap.present(connection, env))["services"]
             pages = {row["owner"]: row for row in services if row["url"]}
             wanted = service or env.record.orchestrator
             if wanted not in pages:
@@ -52,10 +53,11 @@ def open_(
                     code="unhealthy",
                     hint="`mlops-env up`",
                 )
-            url, user, copied = pages[wanted]["url"], "", False
+            urls = {owner: row["url"] for owner, row in pages.items() if row["healthy"]}
+            url, user, copied = connecting.forwarded(env, urls, emit)[wanted], "", False
             if wanted == env.record.orchestrator and orchestrators.Orchestrator.read(wanted).login:
                 login = orchestrators.login(connection, env)
-                user, copied = login.user, _copy(connection, login.prompt)
+                user, copied = login.user, _copy(LocalConnection(), login.prompt)
         opened = webbrowser.open(url)
         lines = [url, f"user {user}" if user else "", "its password is in the clipboard" if copied else ""]
         if user and not copied:

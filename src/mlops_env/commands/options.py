@@ -9,12 +9,20 @@ import typer
 from mlops_env.config import default_orchestrator
 
 Name = Annotated[str | None, typer.Option("--name", "-n", help="The environment. [default: default]", metavar="NAME")]
-Target = Annotated[str | None, typer.Option(help="Where it lives: local.", metavar="TARGET")]
+Target = Annotated[str | None, typer.Option(help="Where it lives: local, or ssh with --host.", metavar="TARGET")]
+Host = Annotated[str | None, typer.Option(help="For ssh: me@box, or a name of ~/.ssh/config.", metavar="HOST")]
+Identity = Annotated[str | None, typer.Option("--identity", "-i", help="The private key for it.", metavar="FILE")]
+AcceptNewHostKey = Annotated[
+    bool, typer.Option("--accept-new-host-key", help="Trust the key of a host not seen before, and show it.")
+]
 Orchestrator = Annotated[
     str | None,
     typer.Option(help=f"What runs the pipeline. [default: {default_orchestrator()}]", metavar="NAME"),
 ]
-Runtime = Annotated[str | None, typer.Option(help="How services run there: venv.", metavar="RUNTIME")]
+Runtime = Annotated[
+    str | None,
+    typer.Option(help="venv, or compose (Docker), which ssh has by default.", metavar="RUNTIME"),
+]
 Workspace = Annotated[
     str | None,
     typer.Option(

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def preview(
     name: options.Name = None,
     target: options.Target = None,
+    host: options.Host = None,
+    identity: options.Identity = None,
     orchestrator: options.Orchestrator = None,
     runtime: options.Runtime = None,
     workspace: options.Workspace = None,
@@ -23,11 +25,13 @@ def preview(
 
     def body(emit: Emit) -> reporting.Outcome:
         from mlops_env import bootstrap, config, environment  # noqa: PLC0415
-        from mlops_env.connection import LocalConnection  # noqa: PLC0415
+        from mlops_env.commands import connecting  # noqa: PLC0415
 
         flags = {
             "name": name,
             "target": target,
+            "host": host,
+            "identity": identity,
             "orchestrator": orchestrator,
             "runtime": runtime,
             "workspace": workspace,
@@ -35,8 +39,8 @@ def preview(
         asked = config.resolve(flags, [], os.environ, Path.cwd())
         found = environment.find(asked.name)
         env = environment.imagine(asked.name, environment.settle(asked, found), found)
-        with LocalConnection() as connection:
-            converged = bootstrap.converge(connection, bootstrap.on_this_machine(env), emit, mode="check")
+        with connecting.connect(env, emit) as connection:
+            converged = bootstrap.preview(connection, connecting.introduced(connection, env), emit)
         pending = [step for step, status in converged.steps.items() if status == "pending"]
         text = f"`up` would do: {', '.join(pending)}" if pending else "`up` would have nothing to do"
         fields = {
@@ -44,6 +48,7 @@ def preview(
             "orchestrator": env.record.orchestrator,
             "steps": converged.steps,
         }
-        return reporting.Outcome(f"{text}\nin {env.record.workspace}, at no cost by the hour", fields)
+        where = "whatever the host costs" if env.is_remote else "no cost by the hour"
+        return reporting.Outcome(f"{text}\nin {env.record.workspace}, at {where}", fields)
 
     reporting.run("preview", body, as_json=as_json, debug=debug)

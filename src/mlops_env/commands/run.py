@@ -36,13 +36,13 @@ def run(
 
 def run_again(asked: Config, emit: Emit) -> reporting.Outcome:
     """Mend what is down, then trigger a new run and wait for it."""
-    from mlops_env import bootstrap, environment, orchestrators, preflight  # noqa: PLC0415
-    from mlops_env.commands import summary  # noqa: PLC0415
-    from mlops_env.connection import LocalConnection  # noqa: PLC0415
+    from mlops_env import environment, orchestrators, preflight  # noqa: PLC0415
+    from mlops_env.commands import connecting, summary  # noqa: PLC0415
 
-    with environment.locked(asked.name, "mlops-env run"), LocalConnection() as connection:
+    with environment.locked(asked.name, "mlops-env run"):
         env = environment.need(asked.name)
-        preflight.check_pipeline(connection, env.workspace, asked.params)
-        scripts, converged = bootstrap.bring(connection, env.save(stopped=False), emit)
-        done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=True)
-    return summary.of_up(env.record, converged.urls, done)
+        preflight.check_pipeline(env.workspace, asked.params)
+        with connecting.connect(env, emit) as connection:
+            scripts, urls = connecting.bring(connection, env.save(stopped=False), emit)
+            done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=True)
+    return summary.of_up(env.record, urls, done)

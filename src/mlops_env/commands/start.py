@@ -12,14 +12,15 @@ def start(name: options.Name = None, as_json: options.Json = False, debug: optio
     """Start the services again, without a run."""
 
     def body(emit: Emit) -> reporting.Outcome:
-        from mlops_env import bootstrap, config, environment  # noqa: PLC0415
-        from mlops_env.commands import summary  # noqa: PLC0415
-        from mlops_env.connection import LocalConnection  # noqa: PLC0415
+        from mlops_env import config, environment  # noqa: PLC0415
+        from mlops_env.commands import connecting, summary  # noqa: PLC0415
 
         wanted = config.called(name)
-        with environment.locked(wanted, "mlops-env start"), LocalConnection() as connection:
-            env = environment.need(wanted).save(stopped=False)
-            _, converged = bootstrap.bring(connection, env, emit)
-        return summary.of_up(env.record, converged.urls, None)
+        with environment.locked(wanted, "mlops-env start"):
+            env = environment.need(wanted)
+            with connecting.connect(env, emit) as connection:
+                env = env.save(stopped=False)
+                _, urls = connecting.bring(connection, env, emit)
+        return summary.of_up(env.record, urls, None)
 
     reporting.run("start", body, as_json=as_json, debug=debug)

@@ -15,6 +15,10 @@ _NEXT = {
     "stop": "until the next start",
     "down": "all gone but the workspace",
 }
+_NEXT_OF_HOST = {
+    "pull": "what was made and saved there",
+    "ssh": "a shell there",
+}
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,18 +32,19 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
     orchestrator = Orchestrator.read(record.orchestrator)
     suffix = "" if record.name == "default" else f" --name {record.name}"
     lines = [
-        *_headline(record.name, orchestrator.title, run),
+        *_headline(record, orchestrator.title, run),
         "",
         *_page_lines(orchestrator, urls, suffix),
-        f"  workspace  {record.workspace}",
+        f"  workspace  {_workspace(record)}",
         *(_run_lines(run, urls, record.orchestrator) if run else []),
-        "  costs      nothing by the hour: it is your machine",
+        f"  costs      {'whatever the host costs' if record.host else 'nothing by the hour: it is your machine'}",
         "",
-        *(f"  mlops-env {f'{verb}{suffix}':<16} {what}" for verb, what in _NEXT.items()),
+        *(f"  mlops-env {f'{verb}{suffix}':<16} {what}" for verb, what in _next(record).items()),
     ]
     fields: dict[str, Any] = {
         "environment": record.name,
         "target": record.target,
+        **({"host": record.host["destination"]} if record.host else {}),
         "orchestrator": record.orchestrator,
         "runtime": record.runtime,
         "workspace": record.workspace,
@@ -61,11 +66,22 @@ def _how_it_ended(run: Run) -> str:
     return f"the run {run.state}" + (f" in step {run.failed_step}" if run.failed_step else "")
 
 
-def _headline(name: str, title: str, run: Run | None) -> list[str]:
+def _next(record: Record) -> dict[str, str]:
+    return {**_NEXT, **_NEXT_OF_HOST} if record.host else _NEXT
+
+
+def _workspace(record: Record) -> str:
+    if not record.host:
+        return record.workspace
+    return f"{record.host['destination']}:~/mlops-env/{record.name}"
+
+
+def _headline(record: Record, title: str, run: Run | None) -> list[str]:
     if run and not run.ok:
         log = [f"  | {line}" for line in run.log.splitlines()[-10:]]
-        return [f"Environment {name!r} is up; {_how_it_ended(run)}.", *log]
-    return [f"Environment {name!r} is up: {title} and MLflow on this machine."]
+        return [f"Environment {record.name!r} is up; {_how_it_ended(run)}.", *log]
+    where = record.host["destination"] if record.host else "this machine"
+    return [f"Environment {record.name!r} is up: {title} and MLflow on {where}."]
 
 
 def _page_lines(orchestrator: Orchestrator, urls: Mapping[str, str], suffix: str) -> list[str]:

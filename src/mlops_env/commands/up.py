@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 def up(
     name: options.Name = None,
     target: options.Target = None,
+    host: options.Host = None,
+    identity: options.Identity = None,
+    accept_new_host_key: options.AcceptNewHostKey = False,
     orchestrator: options.Orchestrator = None,
     runtime: options.Runtime = None,
     workspace: options.Workspace = None,
@@ -32,6 +35,7 @@ def up(
     \b
       mlops-env up
       mlops-env up --workspace ~/my-project
+      mlops-env up --host me@box
       mlops-env up --name february -p train=2023-02 -p validate=2023-01
     """
 
@@ -41,29 +45,31 @@ def up(
         flags = {
             "name": name,
             "target": target,
+            "host": host,
+            "identity": identity,
             "orchestrator": orchestrator,
             "runtime": runtime,
             "workspace": workspace,
         }
         asked = config.resolve(flags, param or [], os.environ, Path.cwd())
-        return bring_up(asked, emit, run=not no_run)
+        return bring_up(asked, emit, run=not no_run, accept_new=accept_new_host_key)
 
     reporting.run("up", body, as_json=as_json, debug=debug)
 
 
-def bring_up(asked: Config, emit: Emit, *, run: bool) -> reporting.Outcome:
-    """Preflight → record → converge → run → report."""
-    from mlops_env import bootstrap, environment, orchestrators, preflight  # noqa: PLC0415
-    from mlops_env.commands import summary  # noqa: PLC0415
-    from mlops_env.connection import LocalConnection  # noqa: PLC0415
+def bring_up(asked: Config, emit: Emit, *, run: bool, accept_new: bool) -> reporting.Outcome:
+    """Preflight → connect → record → converge → run → report."""
+    from mlops_env import environment, orchestrators, preflight  # noqa: PLC0415
+    from mlops_env.commands import connecting, summary  # noqa: PLC0415
 
-    with environment.locked(asked.name, "mlops-env up"), LocalConnection() as connection:
+    with environment.locked(asked.name, "mlops-env up"):
         found = environment.find(asked.name)
-        intent = environment.settle(asked, found)
-        preflight.check_pipeline(connection, Path(intent["workspace"]), asked.params)
-        orchestrator = orchestrators.Orchestrator.read(intent["orchestrator"])
-        preflight.before_up(connection, orchestrator, environment.state_root() / asked.name / "host", emit)
-        env = found.save(**intent) if found else environment.create(asked.name, intent)
-        scripts, converged = bootstrap.bring(connection, env, emit)
-        done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=False) if run else None
-    return summary.of_up(env.record, converged.urls, done)
+        env = environment.imagine(asked.name, environment.settle(asked, found), found)
+        preflight.check_pipeline(env.workspace, asked.params)
+        with connecting.connect(env, emit, accept_new=accept_new) as connection:
+            env = connecting.introduced(connection, env)
+            preflight.before_up(connection, env, emit)
+            env = env.save()
+            scripts, urls = connecting.bring(connection, env, emit)
+            done = orchestrators.run_pipeline(connection, scripts, asked.params, emit, again=False) if run else None
+    return summary.of_up(env.record, urls, done)
