@@ -36,13 +36,13 @@ lint: $(VENV)/dev.ready
 	$(BIN)/mypy
 	cd pipeline && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh .ci/run
-	$(BIN)/shfmt -d bootstrap orchestrators tests/hosts .ci/run
+	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/container/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh bench/peers/*.sh .ci/run
+	$(BIN)/shfmt -d bootstrap orchestrators tests/hosts tests/bash bench .ci/run
 
 format: $(VENV)/dev.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/shfmt -w bootstrap orchestrators tests/hosts .ci/run
+	$(BIN)/shfmt -w bootstrap orchestrators tests/hosts tests/bash bench .ci/run
 
 # uv where there is one, else from our own hashed lock into the venv; pip is the only thing taken as given.
 $(BIN)/python:
@@ -66,7 +66,7 @@ lock: | $(BIN)/python
 	uv $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo uv | uv $(COMPILE) --constraint requirements.lock - -o requirements-uv.lock; \
 	uv $(COMPILE) --constraint requirements.lock --constraint pipeline/requirements.lock requirements-dev.in -o requirements-dev.lock; \
-	for dir in orchestrators/* pipeline; do \
+	for dir in orchestrators/* pipeline bench/peers; do \
 	  if [ -f "$$dir/requirements.in" ]; then (cd "$$dir" && uv $(COMPILE) requirements.in -o requirements.lock); fi; done; \
 	cd bootstrap && uv $(COMPILE) tools.in -o tools.lock
 

@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
-from tests.hosts import images
-from tests.hosts.harness import OWNER, Yard
+from hosts import images
+from hosts.harness import OWNER, Yard
 
 from mlops_env import bootstrap, environment
 from mlops_env.commands import connecting
@@ -34,7 +34,7 @@ from mlops_env.ssh_config import Host, config_text, ssh_command
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from tests.hosts import harness
+    from hosts import harness
 
     from mlops_env.environment import Environment
     from mlops_env.events import Event
@@ -44,7 +44,7 @@ BIN = Path(sys.executable).parent
 PEERS = ROOT / "bench" / "peers"
 PEERS_BIN = ROOT / "build" / "peers" / "bin"
 LOCKS = [ROOT / "bootstrap" / name for name in ("uv-requirements.lock", "tools.lock")]
-PAIRS, ROUNDS, REPEATS = 25, 2, 3
+PAIRS, ROUNDS, REPEATS = 25, 3, 2
 NAME, MAIL = "Ada", "ada@example.com"
 
 _TRIXIE = """apt-get update -qq && apt-get indextargets --format 'deb $(REPO_URI) trixie main' 'Created-By: Packages' \

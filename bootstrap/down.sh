@@ -7,10 +7,6 @@ set -euo pipefail
 source "$(dirname "$0")/environment.sh"
 # shellcheck source=unit.sh
 source "$MLOPS_ENV_TREE/bootstrap/unit.sh"
-# shellcheck source=apt.sh
-source "$MLOPS_ENV_TREE/bootstrap/apt.sh"
-# shellcheck source=purge.sh
-source "$MLOPS_ENV_TREE/bootstrap/purge.sh"
 
 fail() {
   printf '%s. %s\n' "$2" "$3" >&2
@@ -28,7 +24,7 @@ is_bare() {
   local path
   for path in "$MLOPS_ENV_HOST_DIR"/* "$MLOPS_ENV_HOST_DIR"/venvs/*; do
     case ${path#"$MLOPS_ENV_HOST_DIR"/} in
-      tree | made | venvs | venvs/tools | venvs/uv | '*' | 'venvs/*') ;;
+      tree | made | cache | venvs | venvs/tools | venvs/uv | '*' | 'venvs/*') ;;
       *) return 1 ;;
     esac
   done
@@ -41,6 +37,7 @@ remove_bare() {
     row file 1 "$(exists "$config" && echo 1 || echo 0)"
   fi
   rm -rf "$MLOPS_ENV_HOST_DIR" || :
+  rmdir "${MLOPS_ENV_HOST_DIR%/*}" "${MLOPS_ENV_HOST_DIR%/*/*}" 2>/dev/null || : # what held only that
   row directory 1 "$(exists "$MLOPS_ENV_HOST_DIR" && echo 1 || echo 0)"
 }
 
@@ -52,7 +49,13 @@ sweep() {
 # Read as a whole before it begins, since this file may be among what it removes.
 main() {
   case ${1:-} in
-    '' | --purge) ;;
+    '') ;;
+    --purge)
+      # shellcheck source=purge.sh
+      source "$MLOPS_ENV_TREE/bootstrap/purge.sh"
+      read_what_was_made
+      [ -z "$made_packages$made_files$joined_groups" ] || need_root # before the lists are gone
+      ;;
     *) fail usage "usage: $0 [--purge]" "" ;;
   esac
   cd /
@@ -61,7 +64,6 @@ main() {
     row unit 1 "$(exists "$unit" && echo 1 || echo 0)"
   fi
   if [ -d "$MLOPS_ENV_HOST_DIR" ]; then
-    [ "${1:-}" != --purge ] || read_what_was_made
     if is_bare; then remove_bare; else sweep; fi
     [ "${1:-}" != --purge ] || purge
   else

@@ -28,6 +28,8 @@ if [ -z "${MLOPS_ENV_UV:-}" ]; then
   MLOPS_ENV_UV=uv
   type -P uv >/dev/null || MLOPS_ENV_UV=$MLOPS_ENV_HOST_DIR/venvs/uv/bin/uv # where 35-uv puts one
 fi
+# What uv downloads to a host that is ours to equip goes with the environment.
+[ -z "$MLOPS_ENV_SYSTEM" ] || export UV_CACHE_DIR="${UV_CACHE_DIR:-$MLOPS_ENV_HOST_DIR/cache}"
 export MLOPS_ENV_USER MLOPS_ENV_RUNTIME MLOPS_ENV_SYSTEM
 export MLOPS_ENV_TREE MLOPS_ENV_NAME MLOPS_ENV_ORCHESTRATOR MLOPS_ENV_HOST_DIR MLOPS_ENV_WORKSPACE
 export MLOPS_ENV_ID MLOPS_ENV_OWN_WORKSPACE MLOPS_ENV_UV

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154 # half of the variables belong to those who source this
 # Sourced by down.sh: what the steps changed on the machine itself, by the lists that they kept of it.
+# shellcheck source=apt.sh
+source "$MLOPS_ENV_TREE/bootstrap/apt.sh"
 
 # They are among what `down` removes, so they are read before.
 read_what_was_made() {

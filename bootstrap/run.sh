@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every step in order: `bash run.sh [check|apply]`. By hand or by us, on any host, as often as you like.
+# Every step in order: `bash run.sh [check|apply] [LAST_STEP]`. By hand or by us, on any host, as often as you like.
 #   apply  stops at the first step that fails (exit 1)
 #   check  changes nothing; exit 10 if a step is not in its desired state
 # One JSON event per step on stdout, the tools' own words on stderr.
@@ -10,7 +10,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=environment.sh
 source "$here/environment.sh"
-mode=${1:-apply}
+mode=${1:-apply} last=${2:-}
 pending=0
 for step in "$here"/steps/[0-9][0-9]-*.sh; do
   code=0
@@ -24,5 +24,6 @@ for step in "$here"/steps/[0-9][0-9]-*.sh; do
     10) pending=10 ;;
     *) exit "$code" ;;
   esac
+  [[ ${step##*/} != *-"$last".sh ]] || break
 done
 exit "$pending"

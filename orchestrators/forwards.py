@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import processes
 from events import say
 from files import locked, replace
-from sweep import runtime_directory
+from places import runtime_directory
 from tunnel import NO_SIGN, command, last_words, silence
 
 # supervision.py and ports.py are imported where they are needed: where all is well a look costs a third without them.
@@ -39,12 +39,13 @@ _CONNECT_SECONDS = 30.0
 _PAGE_SECONDS = 5.0  # once there is a connection: the services of the host were healthy before we were asked
 _TRIES = 100
 
+_TAKEN = "Address already in use"
 _FINAL = {
     "verification failed": "`mlops-env up --accept-new-host-key` shows and keeps the key of a host that is new; if it"
     " has changed, ask whoever runs the host before you remove the old key from known_hosts",
     "Permission denied": "a tunnel needs a key that works without a question: `ssh-add` gives it to your agent",
     "authentication failures": "your agent offers too many keys: name the right one with IdentityFile in ~/.ssh/config",
-    "Address already in use": "a program here has just taken the port: the same command takes the next free one",
+    _TAKEN: "a program here has just taken the port: the same command takes the next free one",
     "command not found": "install the OpenSSH client",
 }
 """Last words of ssh that waiting does not change, and what does."""
@@ -57,6 +58,10 @@ class ForwardError(Exception):
     def __init__(self, message: str, hint: str = _HINT) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class PortTaken(ForwardError):
+    """A program here was quicker than ssh: chosen anew, it is another port."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,11 @@ def apply(forward: Forward, ssh: Sequence[str], wanted: Sequence[int]) -> dict[i
         if is_same and not _trouble(forward, ports, wanted):
             _lend_agent(forward)
             return ports
-        return _bring_up(forward, ssh, ports if has_all else wanted, wanted)
+        pages = ports if has_all else wanted
+        try:
+            return _bring_up(forward, ssh, pages, wanted)
+        except PortTaken:
+            return _bring_up(forward, ssh, pages, wanted)
 
 
 def _bring_up(forward: Forward, ssh: Sequence[str], pages: Iterable[int], wanted: Sequence[int]) -> dict[int, int]:
@@ -182,7 +191,8 @@ def _wait(forward: Forward, ports: dict[int, int], wanted: Sequence[int], said: 
         for final, hint in _FINAL.items():
             if final in words:
                 forward.supervisor.halt(_NAME)  # or it would knock at the host's door for ever
-                raise ForwardError(f"no tunnel to the host: {words}", hint)
+                kind = PortTaken if final == _TAKEN else ForwardError
+                raise kind(f"no tunnel to the host: {words}", hint)
         if not connected and is_connected(forward, ports):
             deadline, connected = time.monotonic() + _PAGE_SECONDS, True
         if time.monotonic() > deadline:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pwd
 import socket
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from host import Host
 
 _TRIES = 100
+_LISTEN = "0A"
 
 
 class NoPortError(Failure):
@@ -51,7 +55,8 @@ def is_free(port: int) -> bool:
 
 
 def _free(service: str, last: int | None, preferred: int, taken: set[int]) -> int:
-    for port in ([last] if last else []) + list(range(preferred, preferred + _TRIES)):
+    wished: list[int] = [last] if last else []
+    for port in dict.fromkeys(wished + list(range(preferred, preferred + _TRIES))):
         if port not in taken and is_free(port):
             return port
         if port not in taken and port in {last, preferred}:
@@ -64,8 +69,9 @@ def _free(service: str, last: int | None, preferred: int, taken: set[int]) -> in
 
 
 def _of_other_environments(host: Host) -> set[int]:
-    """Also of stopped ones: theirs to come back to."""
-    others = (path for path in host.directory.parent.parent.glob("*/host") if path != host.directory)
+    """Also of stopped ones, and of forwards to hosts: theirs to come back to."""
+    records = host.directory.parent.parent.glob("*/*/ports.json")
+    others = (path.parent for path in records if path.parent != host.directory)
     return {port for path in others for port in recorded_ports(path).values()}
 
 
@@ -78,4 +84,16 @@ def squatter(port: int) -> str:
                 return f"pid {connection.pid} ({command[:80]})"
     except psutil.Error:
         pass
-    return "another process (the system does not tell which)"
+    owner = _owner_of(port)
+    return f"a process of {owner} (`sudo ss -ltnp` says which)" if owner else "another process"
+
+
+def _owner_of(port: int) -> str:
+    """Whose socket listens there, which Linux tells everybody; empty elsewhere."""
+    for table in ("tcp", "tcp6"):
+        with suppress(OSError, KeyError):
+            for line in Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]:
+                _, local, _, state, *_ = words = line.split()
+                if state == _LISTEN and int(local.rpartition(":")[2], 16) == port:
+                    return pwd.getpwuid(int(words[7])).pw_name
+    return ""

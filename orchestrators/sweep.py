@@ -7,6 +7,7 @@ The workspace is the user's and is not touched.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import processes
 import sweep_docker
-from places import runtime_directory as runtime_directory  # noqa: PLC0414 - others import it from here
+from places import runtime_directory
 
 _KINDS = {
     "venv": "venvs",
@@ -37,9 +38,17 @@ def main() -> int:
     # What is left in Docker is to be found by the next sweep too, which goes by what is written there.
     directories = [] if any(left for _, left in docker.values()) else [host]
     rows.append(_row("directory", *_remove([*directories, runtime_directory(identity)])))
+    _remove_empty(host.parent, host.parent.parent)
     for row in rows:
         print(json.dumps(row))
     return 0
+
+
+def _remove_empty(*directories: Path) -> None:
+    """What we made to put ours in; on the machine of who typed, the record is still there, and so they stay."""
+    with contextlib.suppress(OSError):
+        for directory in directories:
+            directory.rmdir()
 
 
 def _row(kind: str, found: int, left: int) -> dict[str, str | int]:

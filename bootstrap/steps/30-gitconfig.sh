@@ -16,11 +16,13 @@ apply() {
   if [ -L "$config" ] && ! [ -e "$config" ]; then
     local target
     target=$(readlink "$config")
-    die "$config is a link to $target, which does not exist. Create that file or remove the link, then run this again."
+    fail step-gitconfig "$config is a link to $target, which does not exist" \
+      "create that file or remove the link, then run this again"
   fi
   if [ -d "$config" ]; then
     rmdir "$config" 2>/dev/null ||
-      die "$config is a directory with files in it, so git cannot read it. Move it away, then run this again."
+      fail step-gitconfig "$config is a directory with files in it, so git cannot read it" \
+        "move it away, then run this again"
   fi
   # `git config` does the quoting; without git the file is empty, which is what git's absence calls for.
   : >"$config"

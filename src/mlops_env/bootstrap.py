@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -59,8 +60,12 @@ class HostScripts:
         host = self.environment.record.host
         if not host:
             return {"MLOPS_ENV_SYSTEM": "", "MLOPS_ENV_PYTHON": sys.executable, "MLOPS_ENV_UV": uv()}
-        names = {"GIT_AUTHOR_NAME": host.get("git_name"), "GIT_AUTHOR_EMAIL": host.get("git_email")}
-        return {"MLOPS_ENV_SYSTEM": "1", **{key: value for key, value in names.items() if value}}
+        wishes = {
+            "GIT_AUTHOR_NAME": host.get("git_name"),
+            "GIT_AUTHOR_EMAIL": host.get("git_email"),
+            "MLOPS_ENV_DOCKER_SOURCE": os.environ.get("MLOPS_ENV_DOCKER_SOURCE"),
+        }
+        return {"MLOPS_ENV_SYSTEM": "1", **{key: value for key, value in wishes.items() if value}}
 
     def python(self) -> str:
         """The Python of the tools venv: the one that our host-side scripts have wherever they are."""
@@ -166,7 +171,7 @@ class Converged:
         if event.type == "step":
             self.steps[event.name] = event.status
         if event.type == "cause":
-            self.causes[self.current] = event
+            self.causes[event.name or self.current] = event  # a step may fail before it says that it has begun
         if "url" in event.fields:
             self.urls[event.name] = event.fields["url"]
         return event.type != "cause"

@@ -149,7 +149,7 @@ def _need_compose(connection: Connection) -> None:
             "install the plugin: package docker-compose-plugin of Docker's repository, or docker-compose-v2 of Ubuntu",
         )
     raise DockerTrouble(
-        "docker-compose-missing",
+        "docker-missing",
         "`docker compose` is not there: Docker has no Compose plugin",
         "install the plugin: package docker-compose-plugin of Docker's repository, or docker-compose-v2 of Ubuntu",
     )

@@ -250,7 +250,7 @@ def _record(name: str, values: Mapping[str, Any]) -> Record:
 def discard_unborn(name: str) -> None:
     """Remove the folder of a creation that was cut short: one in which there is nothing but half a record."""
     directory = state_root() / name
-    for name_of_part in (_PART, "known_hosts"):
+    for name_of_part in (_PART, "known_hosts", "ssh_config"):
         (directory / name_of_part).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or not empty
         directory.rmdir()

@@ -123,12 +123,13 @@ equipped() {
   expect_rows file=1 directory=1
 }
 
-@test "--purge without sudo fails, and says why" {
+@test "--purge without sudo fails, says why, and removes nothing" {
   equipped
   fake sudo '-n true' 'exit 1'
   down --purge
   [ "$status" -ne 0 ]
   [[ $stderr == *'which needs root'* ]]
+  [ -e "$host/made/packages" ]
 }
 
 @test "anything else is a usage error and removes nothing" {

@@ -3,8 +3,8 @@
 # machine is a fake. A fake notes how it was called; called as nobody declared, it fails, and so does the test.
 bats_require_minimum_version 1.5.0
 
-HARMLESS=(awk bash cat chmod cmp comm cp cut dirname env find grep id install ln ls mkdir mv printf readlink rm rmdir sed
-  sleep sort stat tail tar tee timeout touch tr)
+HARMLESS=(awk bash cat chmod cmp comm cp cut dirname env find grep id install ln ls mkdir mv printf readlink rm rmdir
+  sed sleep sort stat tail tar tee timeout touch tr)
 
 setup_machine() {
   machine=$(mktemp -d /tmp/mlops-env-bash.XXXXXX)

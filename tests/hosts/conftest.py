@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,12 +13,13 @@ from integration.harness import add_toy, copy_product
 
 from .harness import Yard
 from .images import build_all
-from .laptop import Laptop
+from .laptop import borrowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .harness import Host
+    from .laptop import Laptop
 
 
 @pytest.fixture(scope="session")
@@ -55,16 +57,7 @@ def toy_product(folder: Path) -> Path:
 
 
 @pytest.fixture
-def laptops(folder: Path, yard: Yard) -> Iterator[Callable[[Path], Laptop]]:
+def laptops(yard: Yard) -> Iterator[Callable[[Path], Laptop]]:
     """Makes people's machines, each with the key to all hosts, on which this copy of ours is installed."""
-    made: list[Laptop] = []
-
-    def make(product: Path) -> Laptop:
-        laptop = Laptop(Path(tempfile.mkdtemp(dir=folder)) / "m", folder / "uv", product)
-        laptop.take_key(yard.identity)
-        made.append(laptop)
-        return laptop
-
-    yield make
-    for laptop in made:
-        laptop.forget()
+    with ExitStack() as stack:
+        yield lambda product: stack.enter_context(borrowed(yard, product))

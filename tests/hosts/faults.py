@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from .harness import Host
 
 _HOLD_APT = """
-import fcntl, time
+import fcntl, sys, time
+open("/proc/self/comm", "w").write(sys.argv[1])
 held = [open("/var/lib/" + name, "a") for name in ("dpkg/lock-frontend", "dpkg/lock", "apt/lists/lock")]
 for one in held:
     fcntl.lockf(one, fcntl.LOCK_EX)
@@ -27,7 +28,7 @@ time.sleep(3600)
 def apt_busy(host: Host, program: str = "unattended-upgr") -> Iterator[None]:
     """Another program holds apt's locks."""
     host.write("/usr/local/bin/hold-apt", _HOLD_APT)
-    host.spawn(f"exec -a {program} python3 /usr/local/bin/hold-apt")
+    host.spawn(f"exec python3 /usr/local/bin/hold-apt {program}")
     host.wait_for("test -e /run/apt-is-held")
     try:
         yield
@@ -49,8 +50,10 @@ def gone_source(host: Host) -> Iterator[None]:
 
 def interrupt_dpkg(host: Host) -> None:
     """As somebody leaves it who is killed while they configure a package."""
-    host.shell("cd /var/lib/dpkg; mkdir -p updates; sed 's/^Status: .*/Status: install ok half-configured/;1,/^$/!d' "
-               "<(dpkg-query -s less) >updates/0000")
+    host.shell(
+        "cd /var/lib/dpkg; mkdir -p updates; sed 's/^Status: .*/Status: install ok half-configured/;1,/^$/!d' "
+        "<(dpkg-query -s less) >updates/0000"
+    )
 
 
 @contextmanager

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from integration.harness import Machine
+from integration.harness import CLI, Machine
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
-    from .harness import Host
+    from .harness import Host, Yard
 
 
 class Laptop(Machine):
@@ -40,7 +44,27 @@ class Laptop(Machine):
         with self.known_hosts.open("a", encoding="utf-8") as file:
             file.write(f"{name} {' '.join(host.key.split()[:2])}\n")
 
+    def types(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """A command for people, whose output is no JSON."""
+        argv, variables = [*CLI, *words], self.variables()
+        return subprocess.run(
+            argv, env=variables, cwd=self.home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        )
+
     def forget(self) -> None:
         """Whatever hosts it knew; and nothing that runs is left of it."""
         self.kill_everything()
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def borrowed(yard: Yard, product: Path, *known: Host) -> Iterator[Laptop]:
+    """A machine with the key to all hosts, that knows some, and on which this copy of ours is installed."""
+    laptop = Laptop(Path(tempfile.mkdtemp(dir=yard.folder)) / "m", yard.folder / "uv", product)
+    laptop.take_key(yard.identity)
+    for host in known:
+        laptop.know(host)
+    try:
+        yield laptop
+    finally:
+        laptop.forget()

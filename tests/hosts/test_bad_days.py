@@ -232,7 +232,6 @@ class TestGitconfig:
     def test_a_link_to_nowhere_is_the_users(self, standing: Tenant, config: str) -> None:
         standing.host.owner(f"ln -s nowhere {config}")
         self._is_named(standing, config)
-        assert standing.host.read("/proc/self/root" + config + "/../.profile")  # the home is well
         assert standing.host.succeeds(f"test -L {config}")
 
     @staticmethod

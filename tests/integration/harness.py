@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import psutil
 
@@ -251,6 +252,31 @@ class Running:
         with self.stderr, self.process:
             self.stderr.seek(0)
             return Ended(code, self.events, self.stderr.read().decode(errors="replace"))
+
+
+class Witness:
+    """Looks at every process's argv, all the time."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def _look(self) -> None:
+        while not self._over.wait(0.25):
+            for process in psutil.process_iter():
+                try:
+                    self.seen.add("\0".join(process.cmdline()))
+                except psutil.Error:
+                    continue
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def copy_product(folder: Path) -> Path:

@@ -26,7 +26,7 @@ from mlops_env import forward
 from mlops_env.connection import LocalConnection
 from mlops_env.environment import Environment, Record
 from mlops_env.errors import MlopsEnvError
-from sweep import runtime_directory
+from places import runtime_directory
 
 from .sshd import Wire, make_key, public, ssh_agent, sshd
 

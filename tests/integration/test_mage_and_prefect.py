@@ -10,48 +10,21 @@ import json
 import os
 import stat
 import subprocess
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import psutil
 import pytest
 
 from mage.api import Mage
 
-from .harness import Ended, Machine, ask, listening_addresses, mlflow_runs, wait_until
+from .harness import Ended, Machine, Witness, ask, listening_addresses, mlflow_runs, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STEPS = ["ingest", "transform", "features", "train", "evaluate"]
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
-
-
-class Witness:
-    """Looks at every process's argv, all the time."""
-
-    def __init__(self) -> None:
-        self.seen: set[str] = set()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def _look(self) -> None:
-        while not self._over.wait(0.25):
-            for process in psutil.process_iter():
-                try:
-                    self.seen.add("\0".join(process.cmdline()))
-                except psutil.Error:
-                    continue
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import pytest
 
 import events
 import processes
-from sweep import runtime_directory
+from places import runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

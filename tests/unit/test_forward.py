@@ -19,7 +19,7 @@ from mlops_env.bundle import bundled
 from mlops_env.environment import Environment, Record
 from mlops_env.errors import CommandFailed, MlopsEnvError
 from mlops_env.receipt import Row
-from sweep import runtime_directory
+from places import runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

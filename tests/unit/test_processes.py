@@ -63,6 +63,15 @@ class TestFind:
             mine.kill()
             mine.wait()
 
+    def test_those_in_a_container_go_with_it(
+        self, identity: str, start: Callable[..., subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        mine = start("echo; exec sleep 60")
+        monkeypatch.setattr(processes, "_namespace", lambda pid: "theirs" if pid == mine.pid else "ours")
+        assert processes.find(identity) == []
+        mine.kill()
+        mine.wait()
+
     def test_services_and_our_own_jobs_are_told_apart(
         self, identity: str, start: Callable[..., subprocess.Popen[bytes]]
     ) -> None:

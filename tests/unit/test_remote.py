@@ -109,7 +109,11 @@ class TestUp:
     def test_first_it_meets_the_host_then_records_then_brings_it_up_and_logs_in_anew(
         self, there: There, mlops_env: Callable[..., Done]
     ) -> None:
-        there.declare("put TREE", Answer(does=lambda: (environment.need("default"), there.put())))
+        def put_after_the_record() -> None:
+            assert environment.need("default")
+            there.put()
+
+        there.declare("put TREE", Answer(does=put_after_the_record))
         done = mlops_env("up", "--host", "me@box", "--no-run", "--json")
         assert done.code == 0, done.result
         assert there.transcript == [

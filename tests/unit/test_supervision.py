@@ -13,8 +13,8 @@ import pytest
 import processes
 from conftest import ROOT
 from fakes import eventually, has_ended
+from places import runtime_directory
 from supervision import Supervisor, SupervisorError
-from sweep import runtime_directory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

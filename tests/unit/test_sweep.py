@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import places
 import sweep
 from fakes import has_ended
 
@@ -34,7 +35,7 @@ def host(tmp_path: Path, identity: str) -> Path:
     for name, text in MADE.items():
         (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).write_text(text)
-    sweep.runtime_directory(identity).mkdir(mode=0o700)
+    places.runtime_directory(identity).mkdir(mode=0o700)
     return directory
 
 
@@ -66,7 +67,7 @@ def test_every_kind_is_found_removed_and_told(run: Callable[[], Receipt], host: 
         "directory": (2, 2, 0),
     }
     assert not host.exists()
-    assert not sweep.runtime_directory(identity).exists()
+    assert not places.runtime_directory(identity).exists()
 
 
 def test_twice_in_a_row_the_second_finds_nothing(run: Callable[[], Receipt]) -> None:

@@ -114,7 +114,11 @@ class TestUp:
     def test_first_it_looks_then_records_then_brings_up_then_runs(
         self, host: Host, mlops_env: Callable[..., Done]
     ) -> None:
-        host.declare("sh -c UNPACK put TREE", Answer(does=lambda: (record(), host.put())))
+        def put_after_the_record() -> None:
+            assert record()
+            host.put()
+
+        host.declare("sh -c UNPACK put TREE", Answer(does=put_after_the_record))
         done = mlops_env("up", "--json", "-p", "train=2023-02")
         key = record().run["key"]
         assert host.transcript == [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -204,3 +205,29 @@ class TestCurrent:
         (uv.parent / "fail").unlink()
         self.venv(folder).make(str(uv))
         assert self.venv(folder).is_current()
+
+
+class TestInAContainer:
+    """`python venvs.py`, with the pipeline's venv in a volume."""
+
+    @pytest.fixture(autouse=True)
+    def _volume(self, tmp_path: Path, folder: Path, uv: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        for name in ("UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR"):
+            monkeypatch.setenv(name, "elsewhere")
+        monkeypatch.setenv("MLOPS_ENV_VENVS", str(tmp_path / "volume"))
+        monkeypatch.setenv("MLOPS_ENV_WORKSPACE", str(folder))
+        monkeypatch.setenv("MLOPS_ENV_UV", str(uv))
+
+    def test_it_is_made_once_and_all_that_uv_keeps_is_in_the_volume(self, tmp_path: Path, uv: Path) -> None:
+        assert venvs.main() == 0
+        assert venvs.of_pipeline(tmp_path / "volume" / "pipeline", tmp_path / "my prôject").is_current()
+        assert os.environ["UV_CACHE_DIR"] == str(tmp_path / "volume" / ".cache")
+        assert os.environ["UV_PYTHON_INSTALL_DIR"] == str(tmp_path / "volume" / ".python")
+        asked = uv.with_name("fake uv.log").read_text()
+        assert venvs.main() == 0
+        assert uv.with_name("fake uv.log").read_text() == asked
+
+    def test_what_is_wrong_is_said(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        (folder / "mlops-env.toml").write_text("[pipeline")
+        assert venvs.main() == 1
+        assert str(folder / "mlops-env.toml") in capsys.readouterr().err
