@@ -108,6 +108,7 @@ def mlops_env() -> Iterator[Callable[..., Done]]:
         done = CliRunner().invoke(app, words, input=answer, catch_exceptions=False)
         return Done(done.exit_code, done.stdout, done.stderr)
 
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield invoke
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -27,9 +27,10 @@ FAILED_COMMAND = Result(("uv", "sync"), 3, "", "\n".join(f"line {number}" for nu
 
 @pytest.fixture(autouse=True)
 def _own_handlers() -> Iterator[None]:
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def raising(error: BaseException) -> Callable[[Emit], reporting.Outcome]:
@@ -155,3 +156,24 @@ def test_a_signal_ends_what_runs_and_exits_130(number: signal.Signals) -> None:
     assert result["error"]["code"] == "interrupted"
     assert "mlops-env down" in result["error"]["hint"]
     assert has_ended(child)
+
+
+IN_AN_EXEC = """\
+import os, signal, sys, typer
+from mlops_env.commands import reporting
+
+def body(emit):
+    exec("os.kill(os.getpid(), signal.SIGINT)")
+
+try:
+    reporting.run("up", body, as_json=True, debug=False)
+except typer.Exit as exit_:
+    os.kill(os.getpid(), signal.SIGINT)  # once more, when all is told
+    sys.exit(exit_.exit_code)
+"""
+
+
+def test_ctrl_c_at_the_worst_moments_is_130_and_not_an_end_by_signal() -> None:
+    """In an `exec`, which every dataclass is made with, and after the result."""
+    done = subprocess.run([sys.executable, "-c", IN_AN_EXEC], capture_output=True, text=True, check=False)
+    assert (done.returncode, json.loads(done.stdout.splitlines()[-1])["error"]["code"]) == (130, "interrupted")

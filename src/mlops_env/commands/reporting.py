@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mlops_env.events import Emit, Sink
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Outcome:
 
 def run(command: str, body: Callable[[Emit], Outcome], *, as_json: bool, debug: bool) -> NoReturn:
     """Run a command's body, show its outcome or its error, and exit with the code that belongs to it."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _ENDING:
+        signal.signal(number, _interrupt)
     start = time.monotonic()
     sink: Sink = JsonSink() if as_json else HumanSink(verbose=debug)
     with sink:
         try:
             outcome = body(sink.emit)
+            _let_nothing_interrupt()
             code, text = (DONE if outcome.ok else FAILED), outcome.text
             result = {"status": "ok" if outcome.ok else "failed", **outcome.fields}
         except KeyboardInterrupt:
@@ -62,6 +65,7 @@ def run(command: str, body: Callable[[Emit], Outcome], *, as_json: bool, debug: 
             result = _failed("internal", what, f"the details are in {where}")
             if debug:
                 text += "\n" + traceback.format_exc()
+        _let_nothing_interrupt()
         result["seconds"] = round(time.monotonic() - start, 2)
         sink.result({"command": command, **result}, text)
     raise typer.Exit(code)
@@ -75,8 +79,18 @@ def _write_traceback(command: str) -> str:
     return log.name
 
 
+class _Interrupted(KeyboardInterrupt):
+    """Not the class itself: Python ends by the signal, whatever the exit code, if it saw that one in an `exec`."""
+
+
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+    raise _Interrupted
+
+
+def _let_nothing_interrupt() -> None:
+    """From here on the outcome is certain: it is told whole, and the exit code is its."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _failed(code: str, message: str, hint: str) -> dict[str, Any]:
