@@ -36,7 +36,7 @@ lint: $(VENV)/dev.ready
 	$(BIN)/mypy
 	cd pipeline && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/container/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh bench/peers/*.sh .ci/run
+	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/container/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh bench/peers/*.sh tests/bash/*.bats tests/bash/*.bash .ci/run
 	$(BIN)/shfmt -d bootstrap orchestrators tests/hosts tests/bash bench .ci/run
 
 format: $(VENV)/dev.ready
@@ -68,7 +68,8 @@ lock: | $(BIN)/python
 	uv $(COMPILE) --constraint requirements.lock --constraint pipeline/requirements.lock requirements-dev.in -o requirements-dev.lock; \
 	for dir in orchestrators/* pipeline bench/peers; do \
 	  if [ -f "$$dir/requirements.in" ]; then (cd "$$dir" && uv $(COMPILE) requirements.in -o requirements.lock); fi; done; \
-	cd bootstrap && uv $(COMPILE) tools.in -o tools.lock
+	cd bootstrap && uv $(COMPILE) tools.in -o tools.lock \
+	  && uv $(COMPILE) --constraint ../requirements.lock uv.in -o uv-requirements.lock
 
 clean:
 	rm -rf $(VENV) build dist

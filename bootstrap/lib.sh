@@ -54,10 +54,47 @@ remember() {
   printf '%s\n' "${@:2}" | as_user tee -a "$made/$1" >/dev/null
 }
 
+# End what an earlier command of ours, whose connection broke, still has at work here: two would spoil each other's venv.
+# They bear our marks, and are neither of this session nor what this script was started by.
+end_earlier_jobs() {
+  local pid parent session ours=' ' here found=() tenths=0
+  [ -r /proc/self/environ ] || return 0 # only Linux tells
+  read_stat $$
+  here=$session
+  for ((pid = $$; pid > 1; pid = parent)); do
+    ours+="$pid "
+    read_stat "$pid"
+  done
+  while IFS=/ read -r _ _ pid _; do
+    [[ $ours == *" $pid "* ]] || ! read_stat "$pid" || [ "$session" = "$here" ] || found+=("$pid")
+  done < <(grep -lszxF "MLOPS_ENV_ID=$MLOPS_ENV_ID" /proc/[0-9]*/environ | xargs -r grep -lszxF MLOPS_ENV_JOB=1 |
+    xargs -r grep -lszxF "MLOPS_ENV_HOST_DIR=$MLOPS_ENV_HOST_DIR") # by hand many are called alike
+  [ "${#found[@]}" -gt 0 ] || return 0
+  kill -TERM "${found[@]}" 2>/dev/null || :
+  while kill -0 "${found[@]}" 2>/dev/null && ((tenths < 50)); do
+    sleep 0.1
+    tenths=$((tenths + 1))
+  done
+  kill -KILL "${found[@]}" 2>/dev/null || :
+}
+
+# Set `parent` and `session` of a process. Its name, in parentheses, may hold anything.
+read_stat() {
+  local line
+  line=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
+  read -r _ parent _ session _ <<<"${line##*) }"
+}
+
 # One of our own scripts, in the venv that holds the process manager.
 tool() { "$tools_python" "$MLOPS_ENV_TREE/orchestrators/$1.py" "${@:2}"; }
 
+is_needed() { :; } # a step that is not always called for says so by another one
+
 step_main() {
+  if ! is_needed; then
+    result=skipped
+    return
+  fi
   case "${1:-apply}" in
     check) if check; then result=ok; else
       result=pending

@@ -18,6 +18,7 @@ describe_unit() {
 Description=The services of the mlops-env environment ${MLOPS_ENV_NAME//\%/%%}
 Wants=network-online.target
 After=network-online.target
+ConditionPathExists=!${MLOPS_ENV_HOST_DIR//\%/%%}/stopped
 
 [Service]
 Type=oneshot

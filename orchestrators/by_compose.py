@@ -34,6 +34,7 @@ _ATTENDED = '{ cat; kill -INT "$$"; } <&0 >/dev/null 2>&1 & exec "$@" </dev/null
 _SCRIPTS = "/opt/mlops-env/orchestrators"
 _PYTHON = "/opt/mlops-env/venv/bin/python"
 _INTERRUPTED = 130
+_DAEMON_IS_GONE = ("Cannot connect to the Docker daemon", "error during connect")  # docker's own words
 _NO_DIGEST = ""  # of a service whose image is not ours: it is as its neighbour's compose.yaml says
 _STATES = {"exited": "stopped", "created": "stopped", "dead": "stopped"}
 
@@ -68,7 +69,16 @@ def apply(host: Host) -> None:
     """Each service is started as soon as its own image is there; then all are waited for until they are healthy."""
     from composing import Composing  # noqa: PLC0415 - `check` needs none of what it imports
 
-    Composing(host).run()
+    try:
+        Composing(host).run()
+    except Failure as failure:
+        if any(words in str(failure) for words in _DAEMON_IS_GONE):
+            raise Failure(
+                f"the Docker daemon ended in the middle:\n{failure}",
+                code="docker-stopped",
+                hint="`sudo journalctl -u docker` says why; the same command again goes on, and starts it if need be",
+            ) from failure
+        raise
 
 
 def status(host: Host) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _HEALTHY_SECONDS = 300.0
 _RESTARTS = 3  # of one that ran and ended before it was healthy; those that end sooner the supervisor counts
+
+_STOPPED = "stopped"  # while it is there, a reboot starts nothing: bootstrap/unit.sh
 
 
 class ServiceError(Failure):
@@ -69,6 +72,7 @@ def _apply(host: Host) -> None:
         import by_compose  # noqa: PLC0415 - only after a swap
 
         by_compose.end(host)
+    (host.directory / _STOPPED).unlink(missing_ok=True)
     processes.end_all(host.identity, jobs=True)  # what an earlier, killed command of ours still has running
     if host.supervisor.states() is None:
         processes.end_all(host.identity, jobs=False)  # what a killed supervisor left behind
@@ -198,6 +202,8 @@ def status(host: Host) -> dict[str, Any]:
 
 
 def stop(host: Host) -> dict[str, int]:
+    with contextlib.suppress(FileNotFoundError):  # there is nothing of it yet
+        (host.directory / _STOPPED).touch()
     before = len(processes.find(host.identity))
     host.supervisor.shut_down()
     _, left = processes.end_all(host.identity)

@@ -170,8 +170,10 @@ class Composing:
         told = self._engine.get(f"/containers/{container.id}/json")
         state = told["State"]
         code = 0 if state["Running"] and not state["Restarting"] else state["ExitCode"]
-        given_up = told["RestartCount"] > _RESTARTS or state["Status"] in {"exited", "dead"} or late
+        given_up = told["RestartCount"] > _RESTARTS or state["Status"] == "dead" or late
         if not given_up and code != _ILLEGAL_INSTRUCTION:
+            if state["Status"] == "exited":  # none stays so by itself: the daemon that kept it was killed, or somebody
+                self._engine.call("POST", f"/containers/{container.id}/start")  # stopped it
             return
         log = ["docker", "logs", "--tail", "8", container.id]
         last = subprocess.run(log, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False).stdout

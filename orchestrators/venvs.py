@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -61,7 +62,7 @@ class Venv:
     def make(self, uv: str) -> None:
         """Make it anew from uv's cache and the registry; raises InstallError."""
         digest = self.digest()
-        (self.path / _STAMP).unlink(missing_ok=True)
+        shutil.rmtree(self.path, ignore_errors=True)  # uv clears none that a kill -9 left half made
         self._uv(uv, "venv", "--quiet", "--clear", "--no-project", "--python", self.python, str(self.path))
         for command in self.commands:
             self._uv(uv, *command)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 10-base: what the later steps take as given: git, Python with venv, certificates, and a machine that has room for the
-# rest. Where the host is not ours to equip, there is nothing to do.
+# rest. It is for hosts that are ours to equip.
 # shellcheck source=../lib.sh
 source "${0%"${0##*/}"}../lib.sh"
 # shellcheck source=../apt.sh
@@ -9,9 +9,9 @@ source "$MLOPS_ENV_TREE/bootstrap/apt.sh"
 : "${MLOPS_ENV_DISK_MB:=3000}" # images or venvs of an orchestrator and MLflow, with what building them takes
 : "${MLOPS_ENV_CLOUD_INIT_SECONDS:=600}"
 
-check() {
-  [ -z "$MLOPS_ENV_SYSTEM" ] || { { [ -x "$tools_python" ] || is_fit; } && nothing_missing; }
-}
+is_needed() { [ -n "$MLOPS_ENV_SYSTEM" ]; }
+
+check() { { [ -x "$tools_python" ] || is_fit; } && nothing_missing; }
 
 apply() { apt_install "${missing[@]}"; }
 
@@ -38,7 +38,7 @@ is_fit() {
 # While a new machine is being set up, what we look for may be about to come. Exit 2 is "done, with warnings", for which
 # versions before 23.4 say 1.
 wait_for_cloud_init() {
-  have cloud-init && [ ! -e "$root/run/cloud-init/result.json" ] || return 0
+  have cloud-init && [ -d "$root/run/cloud-init" ] && [ ! -e "$root/run/cloud-init/result.json" ] || return 0
   note "waiting for cloud-init to finish setting this machine up"
   local code=0
   timeout "$MLOPS_ENV_CLOUD_INIT_SECONDS" cloud-init status --wait >/dev/null 2>&1 || code=$?

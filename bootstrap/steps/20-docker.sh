@@ -8,11 +8,9 @@ source "$MLOPS_ENV_TREE/bootstrap/docker.sh"
 
 : "${MLOPS_ENV_DOCKER_SOURCE:=auto}" # docker, distro, or auto: Docker's, else the distribution's
 
-check() {
-  [ "$MLOPS_ENV_RUNTIME" != compose ] || [ -z "$MLOPS_ENV_SYSTEM" ] || nothing_missing
-}
+is_needed() { [ "$MLOPS_ENV_RUNTIME" = compose ] && [ -n "$MLOPS_ENV_SYSTEM" ]; }
 
-nothing_missing() {
+check() {
   missing=()
   { have docker && has_engine; } || missing+=(engine)
   has_plugin compose || missing+=(compose)

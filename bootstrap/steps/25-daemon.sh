@@ -9,7 +9,9 @@ source "$MLOPS_ENV_TREE/bootstrap/docker.sh"
 : "${MLOPS_ENV_DOCKER_SECONDS:=10}" # how long a daemon that is well may take to answer
 config=$root/etc/docker/daemon.json
 
-check() { [ "$MLOPS_ENV_RUNTIME" != compose ] || { look && [ "$verdict" = usable ]; }; }
+is_needed() { [ "$MLOPS_ENV_RUNTIME" = compose ]; }
+
+check() { look && [ "$verdict" = usable ]; }
 
 # What may be mended is mended once; then it is said what is left.
 apply() {
@@ -79,9 +81,7 @@ start() {
     as_root systemctl reset-failed docker.service docker.socket 2>/dev/null || : # or a few earlier failures forbid it
     as_root timeout "$start_seconds" systemctl start docker.service || :
     last_words=(journalctl --unit docker.service --lines 20 --no-pager --output cat)
-  elif [ -x "$root/etc/init.d/docker" ]; then
-    as_root service docker start || :
-  else
+  elif ! [ -x "$root/etc/init.d/docker" ] || ! as_root service docker start; then # which needs to raise limits
     as_root sh -c "setsid dockerd >>$log 2>&1 </dev/null 3>&- &"
   fi
   wait_until_up
@@ -155,7 +155,7 @@ explain() {
       [ -n "$MLOPS_ENV_SYSTEM" ] ||
         fail docker-stopped "Docker is installed but not running" "\`sudo systemctl start docker\`, $again"
       fail docker-stopped "Docker is installed but does not run; started, it ended again: $said" \
-        "\`sudo journalctl -u docker\` says more; mend that, $again"
+        "\`sudo ${last_words[*]:0:3}\` says more; mend that, $again"
       ;;
   esac
 }

@@ -19,6 +19,7 @@ apply() {
   [ "$MLOPS_ENV_UV" = "$venv/bin/uv" ] ||
     fail uv-missing "MLOPS_ENV_UV says that uv is $MLOPS_ENV_UV, and it is not there" \
       "correct that, or unset it: then uv is found on PATH or installed"
+  end_earlier_jobs
   rm -f "$venv/uv.lock"
   python3 -m venv --clear "$venv" ||
     fail python-missing "this machine's python3 cannot make a venv, which is needed to install uv" \

@@ -11,7 +11,8 @@ check() { [ -x "$tools_python" ] && cmp -s "$lock" "$venv/tools.lock"; }
 
 apply() {
   have "$MLOPS_ENV_UV" || die "uv is not there. Install it (https://docs.astral.sh/uv), then run this again."
-  rm -f "$venv/tools.lock"
+  end_earlier_jobs
+  rm -rf "$venv" # uv clears none that a kill -9 left half made
   "$MLOPS_ENV_UV" venv --quiet --clear --no-project --python "${MLOPS_ENV_PYTHON:->=3.11}" "$venv"
   "$MLOPS_ENV_UV" pip sync --quiet --require-hashes --python "$tools_python" "$lock"
   cp "$lock" "$venv/tools.lock"

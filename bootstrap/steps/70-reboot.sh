@@ -6,11 +6,9 @@ source "${0%"${0##*/}"}../lib.sh"
 # shellcheck source=../unit.sh
 source "$MLOPS_ENV_TREE/bootstrap/unit.sh"
 
-check() {
-  [ -z "$MLOPS_ENV_SYSTEM" ] || [ ! -d "$root/run/systemd/system" ] || is_set_up
-}
+is_needed() { [ -n "$MLOPS_ENV_SYSTEM" ] && [ -d "$root/run/systemd/system" ]; }
 
-is_set_up() {
+check() {
   if [ "$MLOPS_ENV_RUNTIME" = compose ]; then
     [ ! -e "$unit" ] && is_docker_enabled
   else

@@ -120,7 +120,7 @@ class HumanSink:
         elif event.type == "log":
             if self._verbose:
                 self._print(f"    {event.message}", "dim")
-        elif event.type == "page":
+        elif event.type == "page" or (event.status == "skipped" and not self._verbose):
             return
         elif event.type in {"note", "warning"}:
             self._finished("warning" if event.type == "warning" else "skipped", "", event.message)

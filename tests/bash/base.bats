@@ -34,7 +34,7 @@ apt() {
 @test "a machine that is not ours is left as it is" {
   rm "$fakes/git"
   step 10-base apply MLOPS_ENV_SYSTEM=
-  expect 0 base ok
+  expect 0 base skipped
   same "$(cat "$calls")" ''
 }
 
@@ -184,29 +184,40 @@ fails() {
 
 CLOUD=$(note base 'waiting for cloud-init to finish setting this machine up')
 
+# A cloud-init that this machine was booted with.
+cloud_init() {
+  mkdir "$root/run/cloud-init"
+  fake cloud-init "$@"
+}
+
 @test "cloud-init at work is waited for, and its warnings are no failure" {
-  fake cloud-init 'status --wait' 'exit 2'
+  cloud_init 'status --wait' 'exit 2'
   step 10-base
   expect 0 base "$CLOUD" ok
 }
 
 @test "cloud-init that is done is not asked" {
-  fake cloud-init 'never'
-  mkdir "$root/run/cloud-init"
+  cloud_init 'never'
   touch "$root/run/cloud-init/result.json"
   step 10-base
   expect 0 base ok
 }
 
+@test "cloud-init that this machine was not booted with is not asked" {
+  fake cloud-init 'never'
+  step 10-base
+  expect 0 base ok
+}
+
 @test "cloud-init that failed is said, and is no obstacle" {
-  fake cloud-init 'status --wait' 'exit 1'
+  cloud_init 'status --wait' 'exit 1'
   step 10-base
   expect 0 base "$CLOUD" \
     "$(note base 'cloud-init reports an error (`cloud-init status --long` says which); going on')" ok
 }
 
 @test "cloud-init that never ends" {
-  fake cloud-init 'status --wait' 'sleep 20'
+  cloud_init 'status --wait' 'sleep 20'
   step 10-base apply MLOPS_ENV_CLOUD_INIT_SECONDS=0.1
   [[ $output == *'"code":"cloud-init","message":"cloud-init is still at work on this machine after 0.1 seconds"'* ]]
   same "$status" 1

@@ -38,7 +38,7 @@ systemd() {
 
 @test "without Docker in use nothing is looked at" {
   step 25-daemon apply MLOPS_ENV_RUNTIME=venv
-  expect 0 daemon ok
+  expect 0 daemon skipped
   same "$(cat "$calls")" ''
 }
 
@@ -78,6 +78,16 @@ systemd() {
   mkdir -p "$root/etc/init.d"
   install -m 755 /dev/null "$root/etc/init.d/docker"
   fake service 'docker start' "touch $machine/up"
+  step 25-daemon
+  expect 0 daemon started "$(note daemon 'Docker is stopped; starting it')" changed
+}
+
+@test "stopped: dockerd itself is started where the init script may not raise limits" {
+  docker_says "[ -e $machine/up ] || { echo '$CANNOT' >&2; exit 1; }"
+  mkdir -p "$root/etc/init.d"
+  install -m 755 /dev/null "$root/etc/init.d/docker"
+  fake service 'docker start' 'exit 2'
+  fake sudo '-n sh -c setsid dockerd *' "touch $machine/up"
   step 25-daemon
   expect 0 daemon started "$(note daemon 'Docker is stopped; starting it')" changed
 }
@@ -122,7 +132,7 @@ systemd() {
   step 25-daemon
   expect_cause daemon docker-stopped \
     "Docker is installed but does not run; started, it ended again: $words" \
-    '`sudo journalctl -u docker` says more; mend that, then run it again'
+    '`sudo journalctl --unit docker.service` says more; mend that, then run it again'
   without_the_sentence
 }
 

@@ -109,6 +109,11 @@ class Host:
             assert time.monotonic() < deadline, script
             time.sleep(0.3)
 
+    def serves(self, url: str) -> bool:
+        """Whether a page of this host answers on it."""
+        opener = "urllib.request.build_opener(urllib.request.ProxyHandler({}))"
+        return self.succeeds(f"python3 -c \"import urllib.request; {opener}.open('{url}', timeout=9)\"")
+
     def docker_left(self, identity: str) -> list[str]:
         """What Docker has of an environment."""
         if not self.succeeds("command -v docker"):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import urllib.error
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
+from urllib.request import ProxyHandler, build_opener
 
 import pytest
 from integration.harness import Ended, Witness, ask, mlflow_runs, wait_until
@@ -84,9 +86,15 @@ def answer(url: str, origin: str) -> int:
     """What MLflow says to a page of this origin that asks for something by POST, as its own pages do."""
     try:
         ask(f"{url}/api/2.0/mlflow/experiments/search", {"max_results": 9}, {"Origin": origin})
-    except urllib.error.HTTPError as error:
+    except HTTPError as error:
         return error.code
     return 200
+
+
+def opens(url: str) -> bool:
+    """Whether there is a page for a browser."""
+    with build_opener(ProxyHandler({})).open(url, timeout=20) as reply:
+        return b"<html" in reply.read()
 
 
 def health(laptop: Laptop) -> str:
@@ -95,17 +103,22 @@ def health(laptop: Laptop) -> str:
 
 def is_done(ended: Ended) -> None:
     """`up` has trained, to the published figures, and told MLflow, which says so here."""
-    assert set(ended.statuses("step").values()) <= {"ok", "changed"}
+    assert set(ended.statuses("step").values()) <= {"ok", "changed", "skipped"}
     assert ended.statuses("run") == dict.fromkeys(RUN, "completed")
     run = ended.result["run"]
     assert {name: run["metrics"][name] for name in METRICS} == pytest.approx(METRICS, abs=1e-6)
-    found = mlflow_runs(ended.result["urls"]["mlflow"], "nyc-taxi")[0]
+    urls = ended.result["urls"]
+    assert all(opens(url) for url in urls.values())
+    found = mlflow_runs(urls["mlflow"], "nyc-taxi")[0]
     assert (found["run_id"], found["status"], found["metrics"]) == (run["mlflow_run_id"], "FINISHED", run["metrics"])
 
 
 def is_found_done(ended: Ended) -> None:
-    """`up` had nothing to do."""
-    assert ended.statuses("step") == dict.fromkeys(BOOTSTRAP, "ok")
+    """`up` had nothing to do, and left out only what is about Docker where nothing needs that."""
+    steps = ended.statuses("step")
+    skipped = {"docker", "daemon"} if ended.result["runtime"] == "venv" else set()
+    assert steps.keys() - {"push"} == set(BOOTSTRAP)
+    assert {name for name, status in steps.items() if status != "ok"} == skipped
     assert (ended.statuses("service"), ended.statuses("run")) == ({}, {"run": "ok"})
 
 
@@ -115,16 +128,17 @@ def reboots(host: Host, laptop: Laptop) -> None:
     ports = json.loads(host.read(f"{HOST_DIRECTORY}/ports.json")).values()
     host.reboot()
     for port in ports:
-        host.wait_for(f"curl --fail --silent --output /dev/null http://127.0.0.1:{port}/", 240)
+        wait_until(partial(host.serves, f"http://127.0.0.1:{port}/"), 240)
     wait_until(lambda: health(laptop) == "up", 120)
+    assert all(opens(url) for url in urls.values())
     assert mlflow_runs(urls["mlflow"], "nyc-taxi")
     is_found_done(laptop("up").succeeded())
 
 
-def leaves(host: Host, laptop: Laptop, before: list[str]) -> None:
+def leaves(host: Host, laptop: Laptop, before: list[str], *options: str) -> None:
     """`down` says that nothing is left, and nothing is; the workspace stays."""
     identity = laptop.record()["id"]
-    receipt = laptop("down").succeeded().result
+    receipt = laptop("down", *options).succeeded().result
     assert receipt["left"] == 0
     assert {row["kind"] for row in receipt["receipt"] if row["removed"]} >= {"secret", "tree", "venv", "local process"}
     assert host.docker_left(identity) == []
@@ -134,6 +148,14 @@ def leaves(host: Host, laptop: Laptop, before: list[str]) -> None:
     assert not host.succeeds("ls /etc/systemd/system/mlops-env* /etc/systemd/system/*/mlops-env* /tmp/mlops-env*")
     assert laptop.leftovers() == []
     assert laptop("down").succeeded().result["left"] == 0
+
+
+def has_no_docker(host: Host) -> None:
+    """Neither packages nor what was done so that they could be had and used."""
+    assert not host.succeeds("command -v docker || command -v dockerd || command -v containerd")
+    assert not host.shell("dpkg --list | grep -E 'docker|containerd|runc|buildx' || :")
+    assert host.owner("id -nG") == "me"
+    assert host.succeeds("apt-get check")
 
 
 def owners_processes(host: Host) -> set[str]:
@@ -158,8 +180,9 @@ def test_pages_are_on_the_hosts_loopback_alone(box: Host, identity: str) -> None
     addresses = [line.split()[3].rpartition(":") for line in box.shell("ss -Hltn").splitlines()]
     assert {(address, port) for address, _, port in addresses if port in pages} == {("127.0.0.1", p) for p in pages}
     assert {port for address, _, port in addresses if not address.startswith("127.0.0.1")} == {"22"}
-    published = [one["NetworkSettings"]["Ports"] for one in containers(box, identity)]
-    assert sum(port is None for ports in published for port in ports.values()) == 1  # Postgres
+    networks = [one["NetworkSettings"]["Ports"].values() for one in containers(box, identity)]
+    published = [binding for ports in networks for bindings in ports for binding in bindings or []]
+    assert {(one["HostIp"], one["HostPort"]) for one in published} == {("127.0.0.1", page) for page in pages}
 
 
 def test_mages_state_is_in_postgres(box: Host, identity: str) -> None:
@@ -260,14 +283,6 @@ def test_down_leaves_the_workspace_alone(box: Host, laptop: Laptop, before: list
     assert box.succeeds("systemctl is-active docker")
 
 
-def test_purge_takes_docker_with_it(box: Host, laptop: Laptop, before: list[str]) -> None:
-    laptop("up", "--no-run", "--host", box.destination).succeeded()
-    assert laptop("down", "--purge").succeeded().result["left"] == 0
-    assert not box.succeeds("command -v docker || command -v dockerd || command -v containerd")
-    assert "docker" not in box.owner("id -nG").split()
-    assert in_home(box) == before
-
-
 def test_debian_13_with_prefect(yard: Yard, product: Path) -> None:
     host = yard.start("debian13")
     before = in_home(host)
@@ -275,7 +290,8 @@ def test_debian_13_with_prefect(yard: Yard, product: Path) -> None:
         is_done(laptop("up", "--host", host.destination, "--orchestrator", "prefect").succeeded())
         is_found_done(laptop("up").succeeded())
         reboots(host, laptop)
-        leaves(host, laptop, before)
+        leaves(host, laptop, before, "--purge")
+    has_no_docker(host)
     yard.stop(host)
 
 
@@ -308,10 +324,11 @@ def test_by_hand(host: Host, toy_product: Path) -> None:
         assert steps == {**dict.fromkeys(BOOTSTRAP, status), "reboot": "ok"}
         pages = {event["name"]: event["url"] for event in events if event["type"] == "page"}
         assert set(pages) == {"toy", "mlflow"}
-        for url in pages.values():
-            assert host.succeeds(f"curl --fail --silent --output /dev/null {url}")
-    rows = [json.loads(line) for line in host.owner(f"{sudo}/down.sh").splitlines()]
+        assert host.serves(f"{pages['toy']}/health")
+        assert len(host.shell("docker ps --quiet --filter health=healthy").split()) == 2
+    rows = [json.loads(line) for line in host.owner(f"{sudo}/down.sh --purge").splitlines()]
     assert {row["kind"] for row in rows if row["removed"]} >= {"container", "volume", "network", "image", "secret"}
     assert sum(row["left"] for row in rows) == 0
     assert host.docker_left("default") == []
     assert not host.succeeds(f"test -e {HOST_DIRECTORY}")
+    has_no_docker(host)

@@ -79,7 +79,9 @@ def test_it_comes_up_in_containers(resident: Resident, up: Ended) -> None:
     assert up.result["run"]["state"] == "completed"
     assert len(resident.host.shell("docker ps --quiet --filter health=healthy").split()) == 2
     again = resident("up").succeeded()
-    assert set(again.statuses("step").values()) == {"ok"}
+    others = {"base", "docker", "reboot"}  # nobody but the user equips the user's machine
+    steps = again.statuses("step")
+    assert {name for name, status in steps.items() if status != "ok"} == others, again.explain()
     assert again.statuses("run") == {"run": "ok"}
     checks = {check["name"]: check["status"] for check in resident("doctor").succeeded().result["checks"]}
     assert checks["docker"] == "ok"
@@ -91,7 +93,7 @@ def _stopped(host: Host) -> Iterator[None]:
     try:
         yield
     finally:
-        host.shell("systemctl start docker.service")
+        host.shell("systemctl reset-failed docker.service docker.socket || :; systemctl start docker.service")
 
 
 @contextmanager

@@ -35,21 +35,23 @@ def laptop(yard: Yard, product: Path, box: Host) -> Iterator[Laptop]:
 
 
 @pytest.fixture(scope="module")
-def repository(laptop: Laptop) -> Path:
+def repository(laptop: Laptop) -> Iterator[Path]:
     folder = two_file_repository(laptop)
     project = folder / "pyproject.toml"
     text = project.read_text(encoding="utf-8")
     assert f"=={PYTHON}.*" in text
     project.write_text(text.replace(f"=={PYTHON}.*", ">=3.11"), encoding="utf-8")  # a host has the Python that it has
     laptop("init", "--run", "python train.py", "-p", "factor=1", cwd=folder).succeeded()
-    return folder
+    yield folder
+    assert laptop("down", cwd=folder).succeeded().result["left"] == 0
 
 
 @pytest.fixture(scope="module", params=["venv", "compose"])
-def up(request: pytest.FixtureRequest, laptop: Laptop, box: Host, repository: Path) -> Iterator[Ended]:
-    """One after the other on the same host, whose workspace stays."""
-    yield laptop("up", "--host", box.destination, "--runtime", request.param, cwd=repository).succeeded()
-    assert laptop("down", cwd=repository).succeeded().result["left"] == 0
+def up(request: pytest.FixtureRequest, laptop: Laptop, box: Host, repository: Path) -> Ended:
+    """In one runtime, then in the other: the same environment, with its history."""
+    with (repository / "train.py").open("a", encoding="utf-8") as script:
+        script.write(f"# for {request.param}\n")  # so that there is something to run
+    return laptop("up", "--host", box.destination, "--runtime", request.param, cwd=repository).succeeded()
 
 
 def runs(up: Ended) -> list[dict[str, float]]:
@@ -59,6 +61,7 @@ def runs(up: Ended) -> list[dict[str, float]]:
 
 
 def test_my_own_code_runs_there(up: Ended) -> None:
+    assert up.statuses("run") == {"run": "completed", "train": "completed"}
     metrics = up.result["run"]["metrics"]
     assert (metrics["pandas"], metrics["python"]) == (3.0, 11.0)
     assert runs(up)[0] == metrics
@@ -78,7 +81,6 @@ def test_run_sends_what_was_edited_here(up: Ended, laptop: Laptop, repository: P
 
 def test_what_was_made_and_changed_there_comes_here(up: Ended, laptop: Laptop, box: Host, repository: Path) -> None:
     del up
-    (repository / "model.txt").unlink(missing_ok=True)
     box.owner(f"echo 'looks good' >>{THERE}/notes.md")
     laptop("pull", cwd=repository).succeeded()
     assert (repository / "notes.md").read_text(encoding="utf-8").startswith("looks good\n")

@@ -9,6 +9,9 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 export PREFECT_SERVER_API_AUTH_STRING="admin:$password"
 export PREFECT_SERVER_API_HOST="${MLOPS_ENV_BIND:-127.0.0.1}"
 export PREFECT_SERVER_API_PORT="$MLOPS_ENV_PORT"
+# It serves its pages from a copy, which it would make in its package: in an image that is root's.
+export PREFECT_SERVER_UI_STATIC_DIRECTORY="$state/pages"
+mkdir -p "$PREFECT_SERVER_UI_STATIC_DIRECTORY"
 export PREFECT_SERVER_UI_API_URL=/api # relative: right behind any forwarded port
 export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT=false
 export PREFECT_SERVER_ANALYTICS_ENABLED=false
