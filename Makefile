@@ -15,7 +15,7 @@ TIERS ?=
 help:
 	@sed -n 's/^# //p' Makefile
 
-# The CLI alone is enough for `up`: seven small packages.
+# The CLI alone is enough for `up`.
 up: $(VENV)/cli.ready
 	@$(BIN)/mlops-env up $(ARGS)
 

@@ -247,11 +247,21 @@ def _record(name: str, values: Mapping[str, Any]) -> Record:
     return Record(**{key: value for key, value in values.items() if key in Record.__dataclass_fields__})
 
 
+@contextlib.contextmanager
+def unborn(name: str) -> Iterator[None]:
+    """Whatever ends this before there is a record leaves no folder either."""
+    try:
+        yield
+    finally:
+        if find(name) is None:
+            discard_unborn(name)
+
+
 def discard_unborn(name: str) -> None:
-    """Remove the folder of a creation that was cut short: one in which there is nothing but half a record."""
+    """Remove the folder of a creation that was cut short: one with half a record, or with how to reach a host."""
     directory = state_root() / name
-    for name_of_part in (_PART, "known_hosts", "ssh_config"):
-        (directory / name_of_part).unlink(missing_ok=True)
+    for part in (_PART, "known_hosts", "ssh_config"):
+        (directory / part).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # not there, or not empty
         directory.rmdir()
     if directory.exists():

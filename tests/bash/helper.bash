@@ -4,7 +4,7 @@
 bats_require_minimum_version 1.5.0
 
 HARMLESS=(awk bash cat chmod cmp comm cp cut dirname env find grep id install ln ls mkdir mv printf readlink rm rmdir
-  sed sleep sort stat tail tar tee timeout touch tr)
+  sed sleep sort stat tail tar tee timeout touch tr xargs)
 
 setup_machine() {
   machine=$(mktemp -d /tmp/mlops-env-bash.XXXXXX)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Done
+    from mlops_env.environment import Environment
 
 HOST = "/home/me/.local/state/mlops-env/default/host"
 TREE = bundle.tree()
@@ -184,13 +185,16 @@ class TestUp:
     def test_a_host_that_lets_nobody_in_leaves_no_record(
         self, monkeypatch: pytest.MonkeyPatch, mlops_env: Callable[..., Done], records: Path
     ) -> None:
-        def refuse(*_: object, **__: object) -> None:
+        def refuse(env: Environment, *_: object, **__: object) -> None:
+            env.directory.mkdir(parents=True)
+            env.known_hosts.touch()
             raise MlopsEnvError("nobody knows the key of box", code="host-key-unknown", hint="--accept-new-host-key")
 
         monkeypatch.setattr(connecting, "connect", refuse)
-        done = mlops_env("up", "--host", "me@box", "--json")
-        assert (done.code, done.result["error"]["code"]) == (1, "host-key-unknown")
-        assert not records.exists()
+        for verb in ("up", "preview"):
+            done = mlops_env(verb, "--host", "me@box", "--json")
+            assert (done.code, done.result["error"]["code"]) == (1, "host-key-unknown")
+            assert not (records / "default").exists()
 
 
 class TestOtherVerbs:

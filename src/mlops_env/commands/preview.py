@@ -39,7 +39,7 @@ def preview(
         asked = config.resolve(flags, [], os.environ, Path.cwd())
         found = environment.find(asked.name)
         env = environment.imagine(asked.name, environment.settle(asked, found), found)
-        with connecting.connect(env, emit) as connection:
+        with environment.unborn(asked.name), connecting.connect(env, emit) as connection:
             converged = bootstrap.preview(connection, connecting.introduced(connection, env), emit)
         pending = [step for step, status in converged.steps.items() if status == "pending"]
         text = f"`up` would do: {', '.join(pending)}" if pending else "`up` would have nothing to do"

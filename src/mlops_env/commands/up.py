@@ -66,7 +66,10 @@ def bring_up(asked: Config, emit: Emit, *, run: bool, accept_new: bool) -> repor
         found = environment.find(asked.name)
         env = environment.imagine(asked.name, environment.settle(asked, found), found)
         preflight.check_pipeline(env.workspace, asked.params)
-        with connecting.connect(env, emit, accept_new=accept_new) as connection:
+        with (
+            environment.unborn(asked.name),
+            connecting.connect(env, emit, accept_new=accept_new) as connection,
+        ):
             env = connecting.introduced(connection, env)
             preflight.before_up(connection, env, emit)
             env = env.save()
