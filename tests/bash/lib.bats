@@ -38,28 +38,6 @@ toy() {
   expect 0 toy ok
 }
 
-@test "an earlier command of ours is ended; services, other environments and whoever runs this are not" {
-  local ours=(MLOPS_ENV_ID=12345678-abcd "MLOPS_ENV_HOST_DIR=$host") one pids=()
-  local sleep='import os; os.setsid(); os.execlp("sleep", "sleep", "99")'
-  env "${ours[@]}" python3 -c "$sleep" 3>&- &
-  pids+=("$!")
-  env "${ours[@]}" MLOPS_ENV_HOST_DIR=/another MLOPS_ENV_JOB=1 python3 -c "$sleep" 3>&- &
-  pids+=("$!")
-  env "${ours[@]}" MLOPS_ENV_JOB=1 python3 -c "$sleep" 3>&- &
-  pids+=("$!")
-  for one in "${pids[@]}"; do
-    until grep -qz '^99' "/proc/$one/cmdline"; do sleep 0.05; done
-  done
-  toy 10 'end_earlier_jobs; touch $HOME/done' '[ -e $HOME/done ]'
-  step 10-toy apply MLOPS_ENV_JOB=1
-  expect 0 toy started changed
-  for one in "${pids[@]:0:2}"; do
-    grep -qz '^99' "/proc/$one/cmdline" # of a zombie it is empty
-    kill "$one"
-  done
-  ! grep -qz '^99' "/proc/${pids[2]}/cmdline" 2>/dev/null || false
-}
-
 @test "what needs root goes through sudo, which must not ask" {
   sudoer
   toy 10 'as_root mkdir $HOME/done' '[ -e $HOME/done ]'

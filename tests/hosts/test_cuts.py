@@ -92,7 +92,6 @@ def end_whatever_begins(tenant: Tenant, gate: str, end: Callable[[Running], Ende
 def check_much_was_seen(moments: set[str]) -> None:
     """But what had begun beside what was seen, or goes on for a moment, may be over when the next `up` comes."""
     assert {"step base started", "step uv started", "step services started", "run train running"} <= moments
-    assert any("starting" in moment for moment in moments), moments
 
 
 def check_only_one_run_finished(tenant: Tenant) -> None:
@@ -148,6 +147,7 @@ def test_dockerd_is_killed_in_the_middle(laptop: Laptop, host: Host) -> None:
         ended = running.wait()
         if ended.code:
             tenant.named(ended, *codes)
+        host.wait_for("timeout 5 docker info", seconds=120)
     check_only_one_run_finished(tenant)
     tenant.leaves()
 

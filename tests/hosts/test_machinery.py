@@ -103,7 +103,7 @@ def test_docker_on_its_bad_days(bare: Host) -> None:
     """The registry beside the host, and each of Docker's ways to be of no use."""
     bare.shell("apt-get update -qq; apt-get install -qq -y --no-install-recommends docker.io")
     bare.shell("docker pull -q postgres:16-bookworm")
-    assert "16" in bare.shell("docker run --rm postgres:16-bookworm postgres --version")
+    assert "16" in bare.shell("docker run --rm --entrypoint postgres postgres:16-bookworm --version")
     assert json.loads(bare.read(ENGINE_SETTINGS))["registry-mirrors"]
     faults.stop_docker(bare)
     assert not bare.succeeds("systemctl is-active docker")
