@@ -64,8 +64,16 @@ main() {
     row unit 1 "$(exists "$unit" && echo 1 || echo 0)"
   fi
   if [ -d "$MLOPS_ENV_HOST_DIR" ]; then
-    if is_bare; then remove_bare; else sweep; fi
-    [ "${1:-}" != --purge ] || purge
+    local rows
+    rows=$(if is_bare; then remove_bare; else sweep; fi)
+    printf '%s\n' "$rows"
+    [ "${1:-}" != --purge ] || if [[ $rows == *'"left": '[1-9]* ]]; then
+      echo "packages are kept as long as something else is left" >&2 # whose end may need them
+    elif compgen -G "${MLOPS_ENV_HOST_DIR%/*/*}/*/host" >/dev/null; then
+      echo "packages are kept, since another environment on this host may use them" >&2
+    else
+      purge
+    fi
   else
     echo "nothing is there: $MLOPS_ENV_HOST_DIR does not exist" >&2
   fi

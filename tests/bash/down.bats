@@ -102,6 +102,14 @@ equipped() {
   [ ! -e "$root/etc/apt/a.list" ]
 }
 
+@test "--purge: where another environment is left, packages stay" {
+  equipped
+  mkdir -p "$home/../other/host"
+  down --purge
+  expect_rows file=1 directory=1
+  [[ $stderr == *'since another environment on this host may use them'* ]]
+}
+
 @test "--purge: a package that somebody else's needs stays, and that is said" {
   equipped none
   down --purge
