@@ -15,6 +15,7 @@ check() { look && [ "$verdict" = usable ]; }
 
 # What may be mended is mended once; then it is said what is left.
 apply() {
+  [ "$verdict" != hangs ] || wait_while_it_starts
   if [ -n "$MLOPS_ENV_SYSTEM" ]; then
     [ "$verdict" != stopped ] || start
     [ "$verdict" != permission ] || join_group
@@ -73,6 +74,17 @@ is_config_bad() {
   [ -z "$MLOPS_ENV_SYSTEM" ] || return 1 # it is older than 23, and will be started: then it says so itself
   ! said=$(python3 -m json.tool "$config" 2>&1 >/dev/null)
 }
+
+# Its socket is there before it is: after a reboot, or when systemd restarts one that died.
+wait_while_it_starts() {
+  local deadline=$((SECONDS + start_seconds))
+  is_starting || return 0
+  note "Docker is starting; waiting for it"
+  while is_starting && ((SECONDS < deadline)); do sleep 1; done
+  ask
+}
+
+is_starting() { with_systemd && [ "$(systemctl is-active docker.service 2>/dev/null)" = activating ]; }
 
 start() {
   need_root

@@ -8,7 +8,15 @@ source "$MLOPS_ENV_TREE/bootstrap/unit.sh"
 
 is_needed() { [ -n "$MLOPS_ENV_SYSTEM" ] && [ -d "$root/run/systemd/system" ]; }
 
+# Without root nothing can be set up, and all that runs is no worse for it.
 check() {
+  is_set_up || {
+    ((EUID)) && ! sudo -n true 2>/dev/null &&
+      note "sudo asks for a password here, so nothing starts the services after a reboot: \`mlops-env up\` will"
+  }
+}
+
+is_set_up() {
   if [ "$MLOPS_ENV_RUNTIME" = compose ]; then
     [ ! -e "$unit" ] && is_docker_enabled
   else

@@ -225,6 +225,15 @@ bad_config() {
     '`sudo systemctl restart docker` (containers with a restart policy come back by themselves), then run it again'
 }
 
+@test "a daemon that is just being started is waited for" {
+  systemd
+  docker_says "[ -e $machine/started ] || sleep 20; echo 26.1"
+  fake systemctl 'is-active docker.service' \
+    "if [ -e $machine/asked ]; then touch $machine/started; echo active; else touch $machine/asked; echo activating; fi"
+  step 25-daemon apply MLOPS_ENV_SYSTEM= MLOPS_ENV_DOCKER_SECONDS=1
+  expect 0 daemon started "$(note daemon 'Docker is starting; waiting for it')" changed
+}
+
 BACK='`docker context use default` and `unset DOCKER_HOST DOCKER_CONTEXT` bring them back, then run it again'
 
 @test "commands that go to another machine" {
