@@ -42,7 +42,7 @@ remove_bare() {
 }
 
 sweep() {
-  [ -x "$tools_python" ] || as_user bash "$MLOPS_ENV_TREE/bootstrap/steps/40-tools.sh" apply >&2
+  [ -x "$tools_python" ] || as_user bash "$MLOPS_ENV_TREE/bootstrap/steps/40-tools.sh" apply >&2 || return
   as_user "$tools_python" "$MLOPS_ENV_TREE/orchestrators/sweep.py"
 }
 

@@ -107,7 +107,7 @@ class Composing:
         for base in images.bases(host, owner):
             images.pull(host, self._engine, base)
         variables = by_compose.variables(self._host, self._found)
-        images.timed(f"{owner} image", "building", lambda: images.build(host, owner, self._found, variables))
+        images.timed(f"{owner} image", "building", "built", lambda: images.build(host, owner, self._found, variables))
 
     def _start(self, owner: str, needed: list[Future[None]]) -> None:
         for one in needed:
@@ -144,7 +144,7 @@ class Composing:
             settings[_CERTIFICATES] = "/run/certificates.pem"
         words += [word for name in settings for word in ("--env", name)]
         words += [self._names(host.orchestrator)[0], "/opt/mlops-env/orchestrators/venvs.py"]
-        images.timed("pipeline venv", "installing", lambda: self._run(words, settings))
+        images.timed("pipeline venv", "installing", "installed", lambda: self._run(words, settings))
         by_compose.stamp_pipeline_venv(host, self._engine)
 
     def _run(self, words: list[str], settings: dict[str, str]) -> None:

@@ -37,7 +37,7 @@ def pull(host: Host, engine: Engine, name: str) -> None:
             return
         with _recording, pulled_images(host.directory).open("a", encoding="utf-8") as file:
             file.write(f"{name}\n")
-        timed(name, "pulling", lambda: _pull(name))
+        timed(f"{name.partition(':')[0]} image", "pulling", f"pulled {name}", lambda: _pull(name))
 
 
 def _pull(name: str) -> None:
@@ -78,7 +78,7 @@ def _not_built(image: str, log: Path) -> Failure:
     return Failure(message, code="compose-build", hint=f"all that was said is in {log}")
 
 
-def timed(name: str, doing: str, work: Callable[[], None]) -> None:
+def timed(name: str, doing: str, done: str, work: Callable[[], None]) -> None:
     """With events before and after it."""
     say("service", name, doing)
     start = time.monotonic()
@@ -87,7 +87,7 @@ def timed(name: str, doing: str, work: Callable[[], None]) -> None:
     except BaseException:
         say("service", name, "failed")
         raise
-    say("service", name, "changed", seconds=round(time.monotonic() - start, 1))
+    say("service", name, "changed", done, seconds=round(time.monotonic() - start, 1))
 
 
 def forget_old(host: Host, engine: Engine, found: Mapping[str, str]) -> None:

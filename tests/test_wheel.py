@@ -130,7 +130,10 @@ def test_preview_in_an_empty_home_says_what_up_would_do_and_does_nothing(install
     assert lines[0] == {"type": "version", "version": "1.0"}
     assert lines[-1]["status"] == "ok"
     assert lines[-1]["orchestrator"] == "mage"
-    assert set(lines[-1]["steps"].values()) == {"pending"}
+    steps = lines[-1]["steps"]
+    pending = {"gitconfig", "tools", "workspace", "services"}
+    assert {name for name, status in steps.items() if status == "pending"} == pending
+    assert {status for name, status in steps.items() if name not in pending} == {"ok", "skipped"}  # uv came with us
     assert list(home.iterdir()) == []
 
 

@@ -126,7 +126,7 @@ def test_dockerd_is_killed_in_the_middle(laptop: Laptop, host: Host) -> None:
     tenant = Tenant(laptop, host, "compose")
     gate = f"{HOME}/mlops-env/default/gate"
     moments = {
-        "service python:3.11-slim-bookworm pulling": ("docker-stopped", "image-pull"),  # EOF may be the registry's
+        "service python image pulling": ("docker-stopped", "image-pull"),  # EOF may be the registry's
         "service toy image building": ("docker-stopped",),
         "service toy starting": ("docker-stopped", "docker-hangs"),
         "run train running": ("host-script", "run-failed"),
