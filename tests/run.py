@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,8 @@ def main() -> int:
     unknown = set(wanted) - {tier.name for tier in TIERS}
     if unknown:
         sys.exit(f"no tier {', '.join(sorted(unknown))}; there are: {', '.join(tier.name for tier in TIERS)}")
+    # A shell that runs us in the background has us ignore Ctrl-C, and so would all that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     strict = os.environ.get("MLOPS_ENV_TIERS") == "all"
     report, code = [], 0
     for tier in TIERS:

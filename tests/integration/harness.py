@@ -54,6 +54,10 @@ class Ended:
         """The last status of each thing of a kind: step, service, run."""
         return {event["name"]: event["status"] for event in self.events if event["type"] == kind and "status" in event}
 
+    def found_all_done(self) -> bool:
+        """Whether every step that was called for had nothing to do."""
+        return set(self.statuses("step").values()) - {"skipped"} == {"ok"}
+
     def messages(self) -> str:
         return "\n".join(event.get("message", "") for event in self.events)
 
