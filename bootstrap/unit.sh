@@ -6,7 +6,8 @@ unit=$root/etc/systemd/system/$unit_name
 # shellcheck disable=SC2034 # for those who source this
 unit_wanted=$root/etc/systemd/system/multi-user.target.wants/$unit_name
 
-# Set `unit_text` to what it has to be.
+# Set `unit_text` to what it has to be. KillMode: an `up` that comes while it is at work ends it and goes on with the
+# supervisor that it started, which systemd would end together with it.
 describe_unit() {
   local name uv=$MLOPS_ENV_UV words=()
   [[ $uv == /* ]] || uv=$(type -P "$uv") || uv=$MLOPS_ENV_UV
@@ -23,6 +24,7 @@ ConditionPathExists=!${MLOPS_ENV_HOST_DIR//\%/%%}/stopped
 [Service]
 Type=oneshot
 RemainAfterExit=yes
+KillMode=process
 User=$MLOPS_ENV_USER
 "
   for name in "${words[@]}" "MLOPS_ENV_UV=$uv" PYTHONUTF8=1; do

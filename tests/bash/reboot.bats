@@ -20,6 +20,7 @@ setup() {
   step 70-reboot
   expect 0 reboot started changed
   grep -qx 'User=me' "$unit"
+  grep -qx 'KillMode=process' "$unit"
   grep -qx "ConditionPathExists=!$host/stopped" "$unit"
   grep -qx "Environment=\"MLOPS_ENV_HOST_DIR=$host\"" "$unit"
   grep -qx "Environment=\"MLOPS_ENV_UV=$fakes/uv\"" "$unit"
