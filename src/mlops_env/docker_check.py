@@ -142,7 +142,7 @@ def _group_of(socket: Path) -> str:
 def _need_compose(connection: Connection) -> None:
     if connection.run(["docker", "compose", "version", "--short"]).ok:
         return
-    if connection.run(["docker-compose", "version", "--short"]).stdout.startswith("1."):
+    if shutil.which("docker-compose"):
         raise DockerTrouble(
             "docker-compose-v1",
             "only `docker-compose` is installed, which is Compose v1; Compose v2 is a plugin of `docker`",
