@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_env.bundle import bundled, tree
 from mlops_env.connection import put
-from mlops_env.errors import CommandFailed, ConnectionLost
+from mlops_env.errors import CommandFailed, ConnectionLost, MlopsEnvError
 from mlops_env.events import Event
 
 if TYPE_CHECKING:
@@ -201,10 +201,18 @@ def converge(
     return done
 
 
-def told_cause(result: Result) -> Event | None:
-    """The cause that a script told outside of a step, where its events go to stderr."""
+def told_error(result: Result, failure: str = "") -> MlopsEnvError | None:
+    """The cause that a script told outside of a step, where its events go to stderr, after what failed by it."""
     events = (parse_event(line) for line in result.stderr.splitlines() if line.startswith("{"))
-    return next((event for event in events if event and event.type == "cause"), None)
+    cause = next((event for event in events if event and event.type == "cause"), None)
+    if cause is None:
+        return None
+    message = f"{failure}: {cause.message}" if failure else cause.message
+    return MlopsEnvError(message, **_code_and_hint(cause))
+
+
+def _code_and_hint(cause: Event) -> dict[str, str]:
+    return {key: str(cause.fields.get(key, "")) for key in ("code", "hint")}
 
 
 def parse_event(line: str) -> Event | None:
@@ -254,8 +262,7 @@ def _failure(message: str, result: Result, done: Converged) -> CommandFailed:
     """Name the cause: the one that the step told, else where the tool's own words tell it."""
     step = done.current
     if cause := done.causes.get(step):
-        code, hint = (str(cause.fields.get(key, "")) for key in ("code", "hint"))
-        return CommandFailed(f"{message}: {cause.message}", code=code, result=result, hint=hint)
+        return CommandFailed(f"{message}: {cause.message}", result=result, **_code_and_hint(cause))
     for words, code, hint in _CAUSES:
         if any(word in result.stderr for word in words):
             return CommandFailed(message, code=code, result=result, hint=hint)

@@ -70,11 +70,7 @@ def _ask(address: str) -> str:
         finally:
             client.close()
     except Timeout as error:
-        raise DockerTrouble(
-            "docker-hangs",
-            f"the Docker daemon does not answer within {_SECONDS} s",
-            "restart it: `sudo systemctl restart docker`, or restart Docker Desktop",
-        ) from error
+        raise _hangs() from error
     except (DockerException, OSError) as error:
         raise _why(address, error) from error
     return f"Docker {told['Version']}"
@@ -84,11 +80,7 @@ def _why(address: str, error: BaseException) -> DockerTrouble:
     socket = Path(address.removeprefix("unix://").removeprefix("http+docker://"))
     words = str(error)
     if "Timeout" in words or "timed out" in words:
-        return DockerTrouble(
-            "docker-hangs",
-            f"the Docker daemon does not answer within {_SECONDS} s",
-            "restart it: `sudo systemctl restart docker`, or restart Docker Desktop",
-        )
+        return _hangs()
     if "Permission denied" in words or "PermissionError" in words:
         return _permission(socket)
     if not socket.exists():
@@ -106,6 +98,14 @@ def _why(address: str, error: BaseException) -> DockerTrouble:
 
 
 _START = "start it: `sudo systemctl start docker`, or start Docker Desktop"
+
+
+def _hangs() -> DockerTrouble:
+    return DockerTrouble(
+        "docker-hangs",
+        f"the Docker daemon does not answer within {_SECONDS} s",
+        "restart it: `sudo systemctl restart docker`, or restart Docker Desktop",
+    )
 
 
 def _stopped(message: str) -> DockerTrouble:

@@ -9,9 +9,9 @@ import tomllib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from mlops_env.bootstrap import told_cause
+from mlops_env.bootstrap import told_error
 from mlops_env.bundle import bundled
-from mlops_env.errors import CommandFailed, MlopsEnvError, UsageError
+from mlops_env.errors import CommandFailed, UsageError
 from mlops_env.events import Event
 
 if TYPE_CHECKING:
@@ -205,9 +205,8 @@ def _answer(result: Result, failure: str) -> Any:
     try:
         return json.loads(result.last_line())
     except ValueError:
-        if cause := told_cause(result):
-            code, hint = (str(cause.fields.get(key, "")) for key in ("code", "hint"))
-            raise MlopsEnvError(f"{failure}: {cause.message}", code=code, hint=hint) from None
+        if error := told_error(result, failure):
+            raise error from None
         raise CommandFailed(
             failure,
             code="host-script",

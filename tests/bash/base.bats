@@ -119,8 +119,8 @@ fails() {
 }
 
 @test "a package source that cannot be reached" {
-  fails "  Could not resolve 'deb.debian.org'"
-  expect_cause base network "apt cannot reach the package source for git: Could not resolve 'deb.debian.org'" \
+  fails "  Could not resolve 'packages.test'"
+  expect_cause base network "apt cannot reach the package source for git: Could not resolve 'packages.test'" \
     'check the network, the proxy and the addresses in /etc/apt, then run it again'
 }
 

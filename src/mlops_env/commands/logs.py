@@ -30,7 +30,7 @@ def logs(
     def body(emit: Emit) -> reporting.Outcome:
         from mlops_env import bootstrap, config, environment  # noqa: PLC0415
         from mlops_env.commands import connecting  # noqa: PLC0415
-        from mlops_env.errors import CommandFailed, MlopsEnvError, UsageError  # noqa: PLC0415
+        from mlops_env.errors import CommandFailed, UsageError  # noqa: PLC0415
         from mlops_env.events import Event  # noqa: PLC0415
 
         env = environment.need(config.called(name))
@@ -42,8 +42,8 @@ def logs(
             )
         if result.exited == _USAGE:
             raise UsageError(result.tail(1), code="unknown-service", hint="choose one of these")
-        if cause := bootstrap.told_cause(result):
-            raise MlopsEnvError(cause.message, code=cause.fields["code"], hint=cause.fields["hint"])
+        if error := bootstrap.told_error(result):
+            raise error
         if not result.ok and not result.stdout:
             raise CommandFailed("there are no logs to be had", code="no-logs", result=result, hint="`mlops-env up`")
         return reporting.Outcome("", {"environment": env.name})
