@@ -20,7 +20,7 @@ from events import say
 from failures import Failure
 from host import TRACKING
 from native import begin
-from places import runtime_directory
+from places import compose_settings, supervisor_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ _STATES = {"exited": "stopped", "created": "stopped", "dead": "stopped"}
 
 def check(host: Host) -> bool:
     """Whether `apply` would have nothing to do. Says where the pages are."""
-    if under_supervisor(host) or not env_file(host).exists():
+    if under_supervisor(host) or not compose_settings(host.directory).exists():
         return False
     with begin(host, "check") as project:
         is_up = _is_up(host)
@@ -54,7 +54,7 @@ def check(host: Host) -> bool:
 
 def _is_up(host: Host) -> bool:
     engine, found = Engine.here(), recipes.values(host)
-    if env_file(host).read_text(encoding="utf-8") != recipes.env_file(found):
+    if compose_settings(host.directory).read_text(encoding="utf-8") != recipes.env_file(found):
         return False
     running = {container.service: container for container in engine.containers(host.identity)}
     if running.keys() != {service.name for service in host.services}:
@@ -138,7 +138,7 @@ def end(host: Host) -> None:
     remove(engine, engine.containers(host.identity))
     for network in engine.find("networks", host.identity):
         engine.remove(f"/networks/{network['Id']}")
-    env_file(host).unlink(missing_ok=True)
+    compose_settings(host.directory).unlink(missing_ok=True)
 
 
 def remove(engine: Engine, containers: Iterable[Container]) -> None:
@@ -150,14 +150,9 @@ def halt_one(engine: Engine, container: Container) -> None:
     engine.call("POST", f"/containers/{container.id}/stop", seconds=120)
 
 
-def env_file(host: Host) -> Path:
-    """There as long as there may be containers."""
-    return host.directory / "compose.env"
-
-
 def under_supervisor(host: Host) -> bool:
     """Whether the other runtime has services of this environment."""
-    return (runtime_directory(host.identity) / "supervisor.sock").exists()
+    return supervisor_socket(host.identity).exists()
 
 
 def has_pipeline_venv(host: Host, engine: Engine) -> bool:

@@ -18,6 +18,7 @@ import processes
 from events import say
 from failures import Failure
 from native import bring
+from places import compose_settings
 from supervision import SupervisorError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _apply(host: Host) -> None:
 
 def _in_containers(host: Host) -> bool:
     """Whether the other runtime has services of this environment; Docker is asked only where it ever had."""
-    if not (host.directory / "compose.env").exists():
+    if not compose_settings(host.directory).exists():
         return False
     from engine import Engine  # noqa: PLC0415 - only after a swap
 

@@ -22,7 +22,7 @@ from events import say
 from failures import Failure
 from files import replace
 from native import bring
-from places import pulled_images
+from places import compose_settings, pulled_images
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +91,7 @@ class Composing:
         host = self._host
         ports.choose(host, {one.service for one in self._containers() if one.state in {"running", "restarting"}})
         self._found = recipes.values(host)
-        replace(by_compose.env_file(host), recipes.env_file(self._found).encode())
+        replace(compose_settings(host.directory), recipes.env_file(self._found).encode())
         self._services = json.loads(self._compose("config", "--format", "json"))["services"]
 
     def _bring_up_beside(self, name: str) -> None:
@@ -213,5 +213,5 @@ class Composing:
 
     def _command(self) -> list[str]:
         host = self._host
-        files = ["--env-file", str(by_compose.env_file(host)), "--file", str(recipes.compose_file(host))]
+        files = ["--env-file", str(compose_settings(host.directory)), "--file", str(recipes.compose_file(host))]
         return ["docker", "compose", *files]

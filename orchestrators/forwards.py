@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import processes
 from events import say
 from files import locked, replace
-from places import runtime_directory
+from places import runtime_directory, supervisor_socket
 from tunnel import NO_SIGN, command, last_words, silence
 
 # supervision.py and ports.py are imported where they are needed: where all is well a look costs a third without them.
@@ -226,7 +226,7 @@ def is_running(forward: Forward) -> bool:
     """Whether its supervisor is there, whose socket it is."""
     with socket.socket(socket.AF_UNIX) as probe:
         try:
-            probe.connect(str(runtime_directory(forward.identity) / "supervisor.sock"))
+            probe.connect(str(supervisor_socket(forward.identity)))
         except OSError:
             return False
     return True

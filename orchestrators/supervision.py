@@ -24,7 +24,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from failures import Failure
 from files import replace
-from places import runtime_directory
+from places import runtime_directory, supervisor_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,7 +42,7 @@ pidfile={runtime}/supervisord.pid
 childlogdir=logs
 
 [unix_http_server]
-file={runtime}/supervisor.sock
+file={socket}
 chmod=0600
 
 [rpcinterface:supervisor]
@@ -83,7 +83,7 @@ class Supervisor:
 
     @property
     def socket(self) -> Path:
-        return runtime_directory(self.identity) / "supervisor.sock"
+        return supervisor_socket(self.identity)
 
     def states(self) -> dict[str, dict[str, Any]] | None:
         """What the supervisor says of each service (statename, pid, spawnerr); None where no supervisor answers."""
@@ -103,7 +103,7 @@ class Supervisor:
         runtime.chmod(0o700)
         for directory in (programs, self.host / "logs"):
             directory.mkdir(parents=True, exist_ok=True)
-        text = _DAEMON.format(runtime=runtime)
+        text = _DAEMON.format(runtime=runtime, socket=self.socket)
         configuration = self.host / "supervisord.conf"
         if self.states() is not None:
             if configuration.is_file() and configuration.read_bytes() == text.encode():

@@ -18,6 +18,7 @@ import composing
 import fake_engine
 import images
 import native
+import places
 import recipes
 import services
 import sweep
@@ -133,7 +134,7 @@ def docker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Docker]:
 def up(host: Host, docker: Docker) -> Host:
     """An environment that is up."""
     found = recipes.values(host)
-    by_compose.env_file(host).write_text(recipes.env_file(found))
+    places.compose_settings(host.directory).write_text(recipes.env_file(found))
     docker.containers = [
         fake_engine.container(name, digest=recipes.service_digest(name, found)) for name in ("mlflow", "toy")
     ]
