@@ -36,13 +36,13 @@ lint: $(VENV)/dev.ready
 	$(BIN)/mypy
 	cd pipeline && $(CURDIR)/$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/container/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh bench/peers/*.sh tests/bash/*.bats tests/bash/*.bash .ci/run
-	$(BIN)/shfmt -d bootstrap orchestrators tests/hosts tests/bash bench .ci/run
+	$(BIN)/shellcheck bootstrap/*.sh bootstrap/steps/*.sh orchestrators/*.sh orchestrators/container/*.sh orchestrators/*/services/*.sh tests/hosts/dockerfiles/*.sh bench/peers/*.sh infra/mlops_env_infra/*.sh tests/bash/*.bats tests/bash/*.bash .ci/run
+	$(BIN)/shfmt -d bootstrap orchestrators tests/hosts tests/bash bench infra .ci/run
 
 format: $(VENV)/dev.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-	$(BIN)/shfmt -w bootstrap orchestrators tests/hosts tests/bash bench .ci/run
+	$(BIN)/shfmt -w bootstrap orchestrators tests/hosts tests/bash bench infra .ci/run
 
 # uv where there is one, else from our own hashed lock into the venv; pip is the only thing taken as given.
 $(BIN)/python:
@@ -60,12 +60,14 @@ $(VENV)/dev.ready: requirements-dev.lock pyproject.toml pipeline/pyproject.toml 
 	  && uv pip install --quiet --no-deps --python $(BIN)/python --editable . --editable pipeline
 	@touch $@ $(VENV)/cli.ready
 
+# The development venv has the pipeline's own versions, but for two of which boto3 and Pulumi take older ones.
 COMPILE := pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 lock: | $(BIN)/python
 	@PATH="$(CURDIR)/$(BIN):$$PATH"; set -e; \
 	uv $(COMPILE) pyproject.toml -o requirements.lock; \
 	echo uv | uv $(COMPILE) --constraint requirements.lock - -o requirements-uv.lock; \
-	uv $(COMPILE) --constraint requirements.lock --constraint pipeline/requirements.lock requirements-dev.in -o requirements-dev.lock; \
+	mkdir -p build; grep == pipeline/requirements.lock | grep -vE '^(protobuf|python-dateutil)=' | sed 's/ *\\$$//' > build/constraints; \
+	uv $(COMPILE) --constraint requirements.lock --constraint build/constraints requirements-dev.in -o requirements-dev.lock; \
 	for dir in orchestrators/* pipeline bench/peers; do \
 	  if [ -f "$$dir/requirements.in" ]; then (cd "$$dir" && uv $(COMPILE) requirements.in -o requirements.lock); fi; done; \
 	cd bootstrap && uv $(COMPILE) tools.in -o tools.lock \

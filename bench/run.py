@@ -1,8 +1,9 @@
 """Measure what DESIGN promises, as ratios taken in one run: `python bench/run.py [NAME …]`.
 
 Prints a table and writes build/bench.json, a list of rows {"name", "ratio" or "value", "bar", "met"}.
-Groups: help, up, training, hosts (this one needs root and Docker). Everything happens in a temporary HOME; packages
-come from one uv cache, filled first, so that no figure depends on how far away the registry is.
+Groups: help, up, training, hosts (this one needs root and Docker), ec2 (with each engine that is there). Everything
+happens in a temporary HOME; packages come from one uv cache, filled first, so that no figure depends on how far away
+the registry is.
 """
 
 from __future__ import annotations
@@ -134,12 +135,20 @@ def bench_hosts() -> list[Row]:
     return hosts.rows()
 
 
+def bench_ec2() -> list[Row]:
+    sys.path.insert(0, str(ROOT))
+    from bench import ec2  # noqa: PLC0415 - as above
+
+    return ec2.rows()
+
+
 def main() -> int:
     groups: dict[str, Callable[[], list[Row]]] = {
         "help": bench_help,
         "up": bench_up,
         "training": bench_training,
         "hosts": bench_hosts,
+        "ec2": bench_ec2,
     }
     wanted = sys.argv[1:] or list(groups)
     rows = [one for name in wanted for one in groups[name]()]

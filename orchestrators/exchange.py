@@ -1,9 +1,11 @@
 """One side of an exchange of files between two copies of a workspace: `python exchange.py VERB WORKSPACE SCRATCH …`.
 
-    list names|pipeline|everything    what is there: of the names on stdin, and of what that word says; JSON
-    pack [FILE]                       the files that the plan on stdin sends, as a tar on stdout, or in FILE
-    unpack [FILE]                     do what such a tar on stdin says, or what the plan on stdin says with FILE: all of
-                                      it or nothing; JSON
+    list names|pipeline|again|everything    what is there: of the names on stdin, and of what that word says; JSON
+    pack [FILE]                             the files that the plan on stdin sends, as a tar on stdout, or in FILE
+    unpack [FILE]                           do what such a tar on stdin says, or what the plan on stdin says with FILE:
+                                            all of it or nothing; JSON
+
+`again` is the pipeline with the results that came of it: what a new host gets of a workspace that outlived another.
 
 `mlops-env push` and `pull` run this on both sides and decide in between. SCRATCH is a folder for what to know again.
 Any Python from 3.9 on will do.
@@ -40,16 +42,17 @@ def look(side: Side, what: str, names: list[str]) -> dict[str, Any]:
     """What `list` tells. `ignored` are those of the given names that git is not to know of."""
     listed = set(names)
     ignored: set[str] = set()
+    if what in {"pipeline", "again"}:
+        pipeline, ignored = _pipeline(side, listed)
+        listed |= pipeline
     if what == "everything":
         side.take_snapshot()  # before the artifacts, so that it names none that does not come along
         listed |= {*side.walk(), *side.results()}
     else:
         side.snapshot.unlink(missing_ok=True)
+        listed |= set(side.results()) if what == "again" else set()
         if DATABASE in listed:
             side.settle_database()
-    if what == "pipeline":
-        pipeline, ignored = _pipeline(side, listed)
-        listed |= pipeline
     generated = side.generated()
     found = {name: side.version(name) for name in sorted(listed)}
     if what == "everything":  # an orchestrator's project is made anew wherever it is wanted

@@ -89,9 +89,16 @@ def test_what_a_host_needs_is_in_it(names: list[str], name: str) -> None:
     assert f"{BUNDLE}/{name}" in names
 
 
+def test_what_the_modules_read_beside_them_is_in_it(names: list[str]) -> None:
+    beside = ("mlops_env/ec2/prices.toml", "mlops_env_infra/deadline.sh")
+    sandboxes = {name.rpartition("/")[2] for name in names if name.startswith("mlops_env/sandbox/")}
+    assert set(beside) <= set(names)
+    assert {"Dockerfile", "90-sandbox.cfg", "apt-lock.service", "images.json"} <= sandboxes
+
+
 def test_nothing_else_is(names: list[str]) -> None:
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"mlops_env"}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"mlops_env", "mlops_env_infra"}
     rubbish = {
         "__pycache__",
         ".venv",

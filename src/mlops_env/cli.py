@@ -8,6 +8,8 @@ from mlops_env.commands import (
     credentials,
     doctor,
     down,
+    extend,
+    iam_policy,
     init,
     list,
     logs,
@@ -16,6 +18,7 @@ from mlops_env.commands import (
     pull,
     push,
     run,
+    sandbox,
     ssh,
     start,
     status,
@@ -47,9 +50,12 @@ app.command()(pull.pull)
 app.command(context_settings={"ignore_unknown_options": True})(ssh.ssh)
 app.command()(stop.stop)
 app.command()(start.start)
+app.command()(extend.extend)
 app.command()(preview.preview)
 app.command()(init.init)
 app.command()(doctor.doctor)
+app.command("iam-policy")(iam_policy.iam_policy)
+app.add_typer(sandbox.app, name="sandbox")
 
 
 @app.callback(invoke_without_command=True)

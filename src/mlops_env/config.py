@@ -11,17 +11,26 @@ from typing import TYPE_CHECKING, Any
 from mlops_env.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 FILE = "mlops-env.toml"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-TARGETS = ("local", "ssh")
+TARGETS = ("local", "ssh", "ec2")
 RUNTIMES = ("venv", "compose")
-_SETTINGS = ("name", "target", "host", "identity", "orchestrator", "runtime")
+IMAGES = ("debian12", "debian12-arm64", "ubuntu24.04")
+TTL_ACTIONS = ("stop", "terminate")
+_OF_CLOUD = ("region", "profile", "instance_type", "image", "disk", "ttl", "ttl_action", "allow")
+_SETTINGS = ("name", "target", "host", "identity", "orchestrator", "runtime", *_OF_CLOUD)
+_SWITCHES = ("sandbox", "no_host")
 _DEFAULT_NAME = "default"
 _DEFAULT_ORCHESTRATOR = "mage"
-_DEFAULT_RUNTIME = {"local": "venv", "ssh": "compose"}
+_DEFAULT_RUNTIME = {"local": "venv", "ssh": "compose", "ec2": "compose"}
+_SMALLEST_DISK = 30
+_HOST = re.compile(r"[^-\s]\S*")
+_CIDR = re.compile(r"(\d{1,3}\.){3}\d{1,3}/32")
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smhd])")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,27 @@ class Ssh:
     identity: Path | None = None
 
 
-Target = Local | Ssh
+@dataclass(frozen=True)
+class Ec2:
+    """A machine rented from AWS, or one that a sandbox of our own plays. What nobody asked for is None.
+
+    `disk` is in GiB, `ttl` in seconds: after these it stops itself, 0 for never. `allow` is from where ssh is let in,
+    instead of from where we are. `no_host`: of a sandbox, no machine.
+    """
+
+    region: str | None = None
+    profile: str | None = None
+    instance_type: str | None = None
+    image: str | None = None
+    disk: int | None = None
+    ttl: int | None = None
+    ttl_action: str | None = None
+    allow: str | None = None
+    sandbox: bool = False
+    no_host: bool = False
+
+
+Target = Local | Ssh | Ec2
 
 
 @dataclass(frozen=True)
@@ -94,7 +123,7 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
     for key in _SETTINGS:
         variable = f"MLOPS_ENV_{key.upper()}"
         sources = (
-            (f"--{key}", flags.get(key)),
+            (_flag(key), flags.get(key)),
             (variable, environ.get(variable)),
             (f"{FILE}: environment.{key}", table.get(key)),
         )
@@ -104,6 +133,9 @@ def resolve(flags: Mapping[str, str | None], params: list[str], environ: Mapping
             problems += _check(key, value, source)
     if flags.get("target") == "local" and flags.get("host"):
         problems.append(f"target local is this machine, so --host {flags['host']} means nothing")
+    values |= {key: flags.get(key) for key in _SWITCHES}
+    if not values["target"] and any(flags.get(key) for key in (*_OF_CLOUD, *_SWITCHES)):
+        values["target"] = "ec2"
     target = _target(values, cwd, problems)
     overrides = _overrides(params, problems)
     if problems:
@@ -127,12 +159,46 @@ def _target(values: Mapping[str, str | None], cwd: Path, problems: list[str]) ->
     kind, host, identity = (values[key] for key in ("target", "host", "identity"))
     if kind == "ssh" and not host:
         problems.append("target ssh needs a host: --host me@box, or a name of ~/.ssh/config")
+    if kind == "ec2" and host:
+        problems.append(f"target ec2 makes its own host, so --host {host} means nothing")
+    if values["no_host"] and not values["sandbox"]:
+        problems.append("--no-host is for --sandbox: a machine that is rented is there")
     if problems:
         return None
+    if kind == "ec2":
+        return _ec2(values)
     if host and kind != "local":
         key_file = (cwd / Path(identity).expanduser()).absolute() if identity else None
         return Ssh(host, key_file)
     return Local() if kind == "local" else None
+
+
+def _ec2(values: Mapping[str, str | None]) -> Ec2:
+    disk, ttl = values["disk"], values["ttl"]
+    return Ec2(
+        values["region"],
+        values["profile"],
+        values["instance_type"],
+        values["image"],
+        int(disk) if disk else None,
+        duration(ttl) if ttl else None,
+        values["ttl_action"],
+        values["allow"],
+        sandbox=bool(values["sandbox"]),
+        no_host=bool(values["no_host"]),
+    )
+
+
+def duration(text: str) -> int | None:
+    """Seconds of such as 90s, 30m, 8h or 2d; 0 of `none`, and None of what is no duration."""
+    if text == "none":
+        return 0
+    found = _DURATION.fullmatch(text)
+    return int(found[1]) * _SECONDS[found[2]] if found else None
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
 
 
 def default_orchestrator() -> str:
@@ -156,14 +222,33 @@ def _workspace(flag: str | None, environ: Mapping[str, str], cwd: Path) -> Path 
 def _check(key: str, value: object, source: str) -> list[str]:
     if not isinstance(value, str):
         return [f"{source}: must be text, not {value!r}"]
-    if key == "name" and not _NAME.fullmatch(value):
-        return [f"{source}: {value!r} is no name: lower-case letters, digits and dashes, at most 40"]
-    if key == "host" and (value.startswith("-") or any(letter.isspace() for letter in value)):
-        return [f"{source}: {value!r} is no host: user@host, ssh://user@host:port, or a name of ~/.ssh/config"]
-    choices = {"target": TARGETS, "runtime": RUNTIMES, "orchestrator": tuple(orchestrator_names())}.get(key)
+    fits, what = _RULES.get(key, (None, ""))
+    if fits and not fits(value):
+        return [f"{source}: {value!r} is {what}"]
+    choices = _choices(key)
     if choices and value not in choices:
         return [f"{source}: {key} {value!r} is unknown; there are: {', '.join(choices)}"]
     return []
+
+
+_RULES: Mapping[str, tuple[Callable[[str], object], str]] = {
+    "name": (_NAME.fullmatch, "no name: lower-case letters, digits and dashes, at most 40"),
+    "host": (_HOST.fullmatch, "no host: user@host, ssh://user@host:port, or a name of ~/.ssh/config"),
+    "ttl": (lambda text: duration(text) is not None, "no duration: such as 30m, 8h or 2d, or `none` for no limit"),
+    "allow": (_CIDR.fullmatch, "not one IPv4 address such as 203.0.113.7/32"),
+    "disk": (
+        lambda text: text.isdecimal() and int(text) >= _SMALLEST_DISK,
+        f"no size: whole GiB, {_SMALLEST_DISK} at least",
+    ),
+}
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The values that a setting can have, where they are known."""
+    if key == "orchestrator":
+        return tuple(orchestrator_names())
+    known = {"target": TARGETS, "runtime": RUNTIMES, "image": IMAGES, "ttl_action": TTL_ACTIONS}
+    return known.get(key, ())
 
 
 def _overrides(params: list[str], problems: list[str]) -> dict[str, str]:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from mlops_env.config import FILE, Config, Local, Ssh, default_orchestrator, default_runtime
 from mlops_env.errors import MlopsEnvError, UsageError
 
 if TYPE_CHECKING:
@@ -25,8 +24,9 @@ _PART = "environment.json.part"
 class Record:
     """What was asked for; written before anything is made, so that every later command needs no flags.
 
-    `host` is empty for target local. For ssh: `destination` and `identity` as asked; then, as the host told at
-    the first contact, `user`, `home`, and `git_name` and `git_email` for its ~/.gitconfig as this machine has them.
+    `host` is empty for target local. For others: `destination` and `identity`, for ssh as asked; then, as the host told
+    at the first contact, `user`, `home`, and `git_name` and `git_email` for its ~/.gitconfig as this machine has them.
+    `cloud`, for target ec2, is what was asked of AWS, what was settled once, and what came of it (`ec2/creation.py`).
     `run` is the last run: `key` (written before the trigger), then `id`, `state`, `page`.
     `stopped` is the user's wish, not an observation.
     """
@@ -41,6 +41,7 @@ class Record:
     own_workspace: bool = False
     stopped: bool = False
     host: dict[str, Any] = field(default_factory=dict)
+    cloud: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
@@ -112,112 +113,6 @@ def imagine(name: str, intent: Mapping[str, Any], found: Environment | None) -> 
         return found.changed(**intent)
     record = Record(id=str(uuid.uuid4()), name=name, created=time.time(), **intent)
     return Environment(name, state_root() / name, record)
-
-
-def settle(asked: Config, found: Environment | None) -> dict[str, Any]:
-    """What the record is to say: what is asked for now, else what was asked for before, else the defaults.
-
-    Raises `UsageError` where the request contradicts the identity of the environment that exists.
-    """
-    if found:
-        return {**_settled_before(asked, found), "stopped": False}
-    workspace = asked.workspace or Path.home() / "mlops-env" / asked.name
-    _refuse_foreign(workspace, asked.name)
-    target, host = _place(asked)
-    return {
-        "target": target,
-        "host": host,
-        "orchestrator": asked.orchestrator or default_orchestrator(),
-        "runtime": asked.runtime or default_runtime(target),
-        "workspace": str(workspace),
-        "own_workspace": (workspace / FILE).is_file() and not _is_our_copy(workspace),
-    }
-
-
-def _settled_before(asked: Config, found: Environment) -> dict[str, Any]:
-    record = found.record
-    target, host = _place(asked)
-    identity = (
-        ("is on", _spoken(record.target, record.host), _spoken(target, host), asked.target is not None),
-        ("has its workspace in", record.workspace, str(asked.workspace), _is_elsewhere(asked.workspace, found)),
-    )
-    for what, before, now, is_asked in identity:
-        if is_asked and before != now:
-            raise UsageError(
-                f"environment {asked.name!r} {what} {before}, not {now}",
-                code="environment-differs",
-                hint=f"another environment: `mlops-env up --name OTHER`; or end this one: "
-                f"`mlops-env down --name {asked.name}`",
-            )
-    orchestrator = asked.orchestrator or record.orchestrator
-    return {
-        "target": record.target,
-        # Another key for the same host is no other host.
-        "host": {**record.host, **{key: value for key, value in host.items() if value}}
-        if asked.target
-        else record.host,
-        "orchestrator": orchestrator,
-        "runtime": asked.runtime or record.runtime,
-        "workspace": record.workspace,
-        "own_workspace": record.own_workspace,
-        "run": {} if orchestrator != record.orchestrator else record.run,
-    }
-
-
-def _place(asked: Config) -> tuple[str, dict[str, Any]]:
-    match asked.target:
-        case Ssh(destination, identity):
-            return "ssh", {"destination": destination, "identity": str(identity) if identity else None}
-        case Local() | None:
-            return "local", {}
-
-
-def _spoken(target: str, host: Mapping[str, Any]) -> str:
-    return f"{target} {host['destination']}" if host else f"target {target}"
-
-
-def _is_elsewhere(workspace: Path | None, found: Environment) -> bool:
-    return workspace is not None and not _same(workspace, found.workspace)
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one == other or (one.exists() and other.exists() and one.samefile(other))
-
-
-def _refuse_foreign(workspace: Path, name: str) -> None:
-    """A folder of somebody else's files gets no taxi pipeline, and one workspace has one environment."""
-    if (workspace / FILE).is_file():
-        owner = _owner(workspace)
-        other = find(owner["name"]) if owner else None
-        if other and owner and other.record.id == owner["id"]:
-            raise UsageError(
-                f"{workspace} is the workspace of environment {other.name!r} already",
-                code="workspace-in-use",
-                hint=f"use that one: `mlops-env up --name {other.name}`; or `mlops-env down --name {other.name}` first",
-            )
-    elif workspace.is_dir() and any(path.name != ".mlops-env" for path in workspace.iterdir()):
-        raise UsageError(
-            f"{workspace} has files, but no {FILE}",
-            code="no-pipeline-file",
-            hint=f'`mlops-env init --workspace {workspace} --run "python train.py"` describes your pipeline; an empty '
-            f"folder gets the taxi pipeline; --name {name}2 leaves this folder alone",
-        )
-
-
-def _owner(workspace: Path) -> dict[str, str] | None:
-    try:
-        return dict(json.loads((workspace / ".mlops-env" / "environment.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return None
-
-
-def _is_our_copy(workspace: Path) -> bool:
-    """Whether an earlier `up` laid the taxi pipeline out there: its manifest names the pipeline file."""
-    try:
-        manifest = json.loads((workspace / ".mlops-env" / "manifest.json").read_text(encoding="utf-8"))
-        return FILE in manifest.get("pipeline", {})
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def find(name: str) -> Environment | None:

@@ -74,7 +74,8 @@ def push(
 ) -> Exchanged:
     """Send the pipeline's files as git lists them, so that the host has what is here.
 
-    Nothing is sent from a folder without a pipeline: its files may be on the host alone.
+    A host that is new to a workspace gets the runs too that were made elsewhere. Nothing is sent from a folder without
+    a pipeline: its files may be on the host alone.
     """
     need_remote(env, "push")
     if not (env.workspace / FILE).is_file():
@@ -163,8 +164,13 @@ class _Exchange:
         self._say("started", "comparing files")
         then, base = _read_state(self.env.directory)
         asked = {name for name in base if self._travels(name)}
-        source = self.source.look("pipeline" if self.is_push else "everything", asked)
-        target = self.target.look("names", asked | source["files"].keys())
+        source, target = self._look("pipeline" if self.is_push else "everything", asked)
+        if self.is_push and not target["identity"]:
+            again = self._look("again", asked)
+            has_history, had_history = (any(map(_is_history, side["files"])) for side in again)
+            if has_history and not had_history:
+                self.emit(Event("note", message="the host is new to this workspace: its runs go along"))
+                source, target = again
         identities = [side["identity"] for side in self._here_and_there(source, target)]
         if then != identities or FILE not in source["files"]:
             base = {}  # a folder is not the one that it was: nothing is known of its past
@@ -191,6 +197,10 @@ class _Exchange:
         )
         self._tell(exchanged)
         return exchanged
+
+    def _look(self, what: str, asked: set[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        source = self.source.look(what, asked)
+        return source, self.target.look("names", asked | source["files"].keys())
 
     def _plan(
         self, base: Mapping[str, str], source: Mapping[str, Any], target: Mapping[str, Any], out: set[str]
@@ -280,6 +290,10 @@ class _Exchange:
             self.emit(
                 Event("note", message=f"{self.target.title}, what was {printable(name)} is now {printable(other)}")
             )
+
+
+def _is_history(name: str) -> bool:
+    return name.startswith(HISTORY)
 
 
 def _is_in(name: str, skipped: set[str]) -> bool:

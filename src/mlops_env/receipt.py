@@ -44,9 +44,9 @@ class Receipt:
         return [asdict(row) for row in self.rows]
 
     def as_text(self) -> str:
-        """A table of four columns, 40 wide."""
-        lines = [f"  {'kind':<14}{'found':>8}{'removed':>10}{'left':>8}"]
-        lines += [f"  {row.kind:<14}{row.found:>8}{row.removed:>10}{row.left:>8}" for row in self.rows]
+        """A table of four columns, 44 wide."""
+        lines = [f"  {'kind':<18}{'found':>8}{'removed':>10}{'left':>8}"]
+        lines += [f"  {row.kind:<18}{row.found:>8}{row.removed:>10}{row.left:>8}" for row in self.rows]
         return "\n".join(lines)
 
 
@@ -77,6 +77,16 @@ def release_workspace(connection: Connection, env: Environment, *, delete: bool)
         return Row("workspace", 0, 0, 0)
     connection.run(["rm", "-rf", folder])
     left = int(_is_there(connection, folder))
+    return Row("workspace", 1, 1 - left, left)
+
+
+def release_copy(here: Connection, env: Environment, *, delete: bool) -> Row:
+    """The copy on this machine of a workspace whose host is gone: kept, unless it is to be deleted."""
+    folder = str(env.workspace / ".mlops-env" if env.record.own_workspace else env.workspace)
+    if not delete or not _is_there(here, folder):
+        return Row("workspace", 0, 0, 0)
+    here.run(["rm", "-rf", folder])
+    left = int(_is_there(here, folder))
     return Row("workspace", 1, 1 - left, left)
 
 

@@ -26,12 +26,16 @@ class Host:
     """A host as the user names it: `me@box`, `ssh://me@box:22`, or an alias of his ssh configuration.
 
     `known_hosts` is a file of the environment's, for the host keys accepted for it; `config` is written beside it.
+    With an `address` that changes, `destination` is a name of ours, by which the host's key is known, too. Who does not
+    know where it is at the moment says "", and it is where it was the last time.
     """
 
     destination: str
     known_hosts: Path
     port: int | None = None
     identity: Path | None = None
+    address: str | None = None
+    user: str | None = None
 
     @property
     def config(self) -> Path:
@@ -59,6 +63,7 @@ def config_text(host: Host) -> str:
     home = Path.home()
     known = " ".join(map(_in_quotes, (host.known_hosts, *_SYSTEM_KNOWN_HOSTS)))
     lines = [
+        *(_of_a_moving_host(host) if host.address else []),
         f"GlobalKnownHostsFile {known}",
         "StrictHostKeyChecking yes",
         f"Include {_in_quotes(home / '.ssh' / 'config')}",
@@ -70,6 +75,17 @@ def config_text(host: Host) -> str:
         lines.append(f"UserKnownHostsFile {_in_quotes(f'{tokens}/.ssh/known_hosts')}")
         lines += [f"IdentityFile {_in_quotes(f'{tokens}/.ssh/{name}')}" for name in _DEFAULT_KEYS]
     return "\n".join(lines) + "\n"
+
+
+def _of_a_moving_host(host: Host) -> list[str]:
+    return [
+        f"Host {host.destination}",
+        f"HostName {host.address}",
+        f"HostKeyAlias {host.destination}",
+        f"User {host.user}",
+        "IdentitiesOnly yes",
+        "Match all",
+    ]
 
 
 def _in_quotes(path: Path | str) -> str:
@@ -99,7 +115,7 @@ class Settings:
 
 def read_settings(host: Host, destination: str, *options: str) -> Settings:
     """Have ssh tell the settings for `destination`, which is the host itself or one on the way to it."""
-    _write_config(host)
+    write_config(host)
     result = LocalConnection().run(["ssh", "-G", "-F", str(host.config), *options, "--", destination])
     if result.exited == 127:  # noqa: PLR2004 - what a shell says when there is no such program
         hint = "install the OpenSSH client (Debian: apt-get install openssh-client)"
@@ -144,7 +160,10 @@ def _expanded(text: str, tokens: Mapping[str, str]) -> str:
     return re.sub("%(.)", lambda match: tokens.get(match[1], match[0]), text)
 
 
-def _write_config(host: Host) -> None:
+def write_config(host: Host) -> None:
+    """What `ssh_command` reads; a connection that is made has written it."""
+    if host.address == "" and host.config.is_file():
+        return
     text = config_text(host)
     host.config.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not host.config.is_file() or host.config.read_text(encoding="utf-8") != text:

@@ -1,6 +1,6 @@
 """Images for test hosts, made from the Debian archive alone: `python tests/hosts/images.py` builds what is missing.
 
-Two base images, a bare host of each, and stand-ins for the two public images that the product's Dockerfiles name. An
+Two base images, a bare host of each, and stand-ins for the public images that the product's Dockerfiles name. An
 image bears the digest of its recipe as a label: where that is the same, nothing is built.
 """
 
@@ -13,16 +13,20 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "dockerfiles"
 RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
 STAND_INS = {"python:3.11-slim-bookworm": "python", "postgres:16-bookworm": "postgres"}
+PLAIN_STAND_INS = {"debian:bookworm-slim": "debian12"}
+"""Which are a base image as it is; no engine in a host needs them."""
 LABEL = "mlops-env-test.recipe"
 
 _PREFIX = "mlops-env-test"
 REGISTRY = f"{_PREFIX}/registry"
+SANDBOX_HOST = f"{_PREFIX}/sandbox-host"
 _EMPTY_REGISTRY = f"{_PREFIX}/registry-empty"
 _BUNDLE = "/etc/ssl/certs/ca-certificates.crt"
 _CERTIFICATES = Path("/usr/local/share/ca-certificates")
@@ -50,8 +54,11 @@ def base_image(release: str) -> str:
 def build_all() -> list[Built]:
     """Everything that is missing, or whose recipe has changed."""
     built = [_base(release) for release in RELEASES]
+    for tag, release in PLAIN_STAND_INS.items():
+        _run("docker", "tag", base_image(release), tag)
     built += [_image(tag, name, base_image("debian12")) for tag, name in STAND_INS.items()]
     built += [_image(host_image(release), "host", base_image(release)) for release in RELEASES]
+    built.append(_image(SANDBOX_HOST, "sandbox", _sandbox_host(), _label(base_image("debian12"))))
     return [*built, _image(_EMPTY_REGISTRY, "registry", base_image("debian12")), _registry()]
 
 
@@ -77,10 +84,19 @@ def _base(release: str) -> Built:
     return Built(tag, built=True, seconds=time.monotonic() - start)
 
 
-def _image(tag: str, name: str, base: str) -> Built:
+def _sandbox_host() -> str:
+    """The product's own image of an instance, by its own recipe, on the stand-in."""
+    from mlops_env.sandbox import host_image, traces  # noqa: PLC0415 - the rest runs where ours is not installed
+
+    with closing(traces.docker()) as client:
+        return host_image.ensure(client, lambda _: None)
+
+
+def _image(tag: str, name: str, base: str, origin: str = "") -> Built:
+    """`origin` is the recipe of a base that was not made here."""
     dockerfile = FOLDER / f"{name}.Dockerfile"
     parts = sorted(FOLDER.glob(f"{name}[-.]*"))
-    recipe = _digest(_label(base), *(f"{part.name}\n{part.read_text()}" for part in parts))
+    recipe = _digest(origin or _label(base), base, *(f"{part.name}\n{part.read_text()}" for part in parts))
     if _label(tag) == recipe:
         return Built(tag, built=False, seconds=0)
     start = time.monotonic()

@@ -21,7 +21,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from mlops_env import bootstrap, config, environment, exchange
+from mlops_env import bootstrap, config, environment, exchange, intent
 from mlops_env.bootstrap import HostScripts
 from mlops_env.commands import connecting, pull, push
 from mlops_env.connection import LocalConnection, OnLine, Result
@@ -332,6 +332,20 @@ def test_two_histories_are_a_conflict(sides: Sides) -> None:
         assert recorded(sides.here, done.aside[DATABASE]) == mine
         history(sides.here, "mine2")
         history(sides.there, "theirs2")
+
+
+def test_a_host_that_is_new_to_the_workspace_goes_on_where_another_one_ended(sides: Sides) -> None:
+    history(sides.here, "one")
+    write(sides.here / ".mlops-env", {"runs/k-1/out.txt": "1", "projects/toy/mine.py": "edited"})
+    assert sides.push().runs == 1
+    assert "new to this workspace" in sides.said()
+    assert recorded(sides.there) == ["one"]
+    assert (sides.there / ".mlops-env/projects/toy/mine.py").read_text() == "edited"
+    history(sides.there, "two")
+    sides.pull()
+    assert recorded(sides.here) == ["one", "two"]
+    history(sides.here, "three")
+    assert sides.push().files == 0  # from now on results come only this way
 
 
 def test_a_local_environment_that_uses_the_folder_keeps_its_history(sides: Sides) -> None:
@@ -704,7 +718,7 @@ def test_after_down_a_local_up_goes_on_in_the_pulled_folder(taxi: Sides) -> None
     taxi.pull()
     (taxi.env.directory / "environment.json").unlink()  # what `down` does
     asked = config.resolve({"name": "default", "workspace": str(taxi.here)}, [], {}, taxi.here)
-    assert environment.settle(asked, None)["own_workspace"] is False
+    assert intent.settle(asked, None)["own_workspace"] is False
     lay_out(taxi, taxi.here)
     assert recorded(taxi.here) == ["one"]
     newer = {"mlops-env.toml": f"{TOML}# newer"}

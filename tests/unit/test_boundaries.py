@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SOURCE = ROOT / "src" / "mlops_env"
-MODULES = sorted(SOURCE.rglob("*.py"))
+SANDBOX = SOURCE / "sandbox"
+"""Programs of their own: what is said here of the command line does not hold for them, but for `control`, its part."""
+
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.parent != SANDBOX or path.stem == "control")
 SCRIPTS = [*MODULES, *(path for path in ROOT.joinpath("orchestrators").rglob("*.py"))]
 TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in SCRIPTS}
 
@@ -52,7 +55,9 @@ def test_only_the_sinks_write_to_the_terminal() -> None:
 
 def test_only_the_connection_starts_processes() -> None:
     starts = r"subprocess(\..*)?|os\.(exec|spawn|posix_spawn|fork|popen|system).*|asyncio\.create_subprocess.*|pty\..*"
-    assert users(starts) == {"src/mlops_env/connection.py"}
+    # An engine outlives us, and a sandbox all of our commands: these two are started otherwise.
+    others = {"src/mlops_env/ec2/pulumi_process.py", "src/mlops_env/sandbox/control.py"}
+    assert users(starts) == {"src/mlops_env/connection.py", *others}
 
 
 def test_no_command_ever_goes_through_a_shell_by_way_of_python() -> None:
@@ -110,3 +115,20 @@ def test_host_scripts_need_nothing_but_the_standard_library_and_their_own_venv()
         if any(use.partition(".")[0] in tools_only for use in uses(path))
     }
     assert importers <= allowed
+
+
+def test_few_doors_lead_into_the_sandbox() -> None:
+    doors = {
+        "src/mlops_env/ec2/surroundings.py",
+        "src/mlops_env/ec2/ending.py",
+        "src/mlops_env/commands/sandbox.py",
+        "src/mlops_env/commands/renting.py",  # the names of the faults
+    }
+    outside = {name for name in users(r"mlops_env\.sandbox(\..*)?") if not name.startswith("src/mlops_env/sandbox/")}
+    assert outside == doors
+
+
+def test_only_their_owners_know_pulumi_and_boto3() -> None:
+    owners = ("provision", "session", "recovery", "progress", "failures", "pulumi_process")
+    assert users(r"pulumi\.automation(\..*)?") <= {f"src/mlops_env/ec2/{name}.py" for name in owners}
+    assert users(r"(boto3|botocore)(\..*)?") == {"src/mlops_env/ec2/aws.py"}

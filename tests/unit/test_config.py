@@ -19,7 +19,7 @@ CHOICES = {
     "runtime": st.sampled_from(config.RUNTIMES),
 }
 DEFAULTS = {"name": "default"}
-"""None: what the record says, else the default; `environment.settle` decides."""
+"""None: what the record says, else the default; `intent.settle` decides."""
 
 sources = st.fixed_dictionaries({}, optional=CHOICES)
 
@@ -129,7 +129,7 @@ class TestProblems:
         assert problems(error) == [
             f"{tmp_path / config.FILE}: environment.colour: unknown setting",
             "--name: 'Not A Name' is no name: lower-case letters, digits and dashes, at most 40",
-            "--target: target 'moon' is unknown; there are: local, ssh",
+            "--target: target 'moon' is unknown; there are: local, ssh, ec2",
             f"MLOPS_ENV_ORCHESTRATOR: orchestrator 'cron' is unknown; there are: {there_are}",
             "mlops-env.toml: environment.runtime: must be text, not 3",
             "-p month: must be KEY=VALUE",

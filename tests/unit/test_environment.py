@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mlops_env import environment
 from mlops_env.config import FILE, Config, Local, Ssh
 from mlops_env.errors import MlopsEnvError, UsageError
+from mlops_env.intent import settle
 
 if TYPE_CHECKING:
     from mlops_env.environment import Environment
@@ -28,8 +29,8 @@ def asked(
 
 
 def made(name: str = "default", workspace: Path | None = None, **more: Any) -> Environment:
-    intent = environment.settle(asked(workspace, name=name), None)
-    return environment.imagine(name, {**intent, **more}, None).save()
+    wish = settle(asked(workspace, name=name), None)
+    return environment.imagine(name, {**wish, **more}, None).save()
 
 
 def lay_out(env: Environment) -> None:
@@ -103,9 +104,10 @@ class TestRecord:
 
 class TestSettle:
     def test_a_first_up_takes_the_defaults(self, home: Path) -> None:
-        assert environment.settle(asked(), None) == {
+        assert settle(asked(), None) == {
             "target": "local",
             "host": {},
+            "cloud": {},
             "orchestrator": "mage",
             "runtime": "venv",
             "workspace": str(home / "mlops-env" / "default"),
@@ -113,38 +115,38 @@ class TestSettle:
         }
 
     def test_a_host_has_docker_by_default_and_its_own_directory(self, home: Path) -> None:
-        intent = environment.settle(replace(asked(), target=Ssh("me@box")), None)
-        assert (intent["target"], intent["runtime"]) == ("ssh", "compose")
-        env = environment.imagine("default", intent, None).changed(host={**intent["host"], "home": "/home/me"})
+        wish = settle(replace(asked(), target=Ssh("me@box")), None)
+        assert (wish["target"], wish["runtime"]) == ("ssh", "compose")
+        env = environment.imagine("default", wish, None).changed(host={**wish["host"], "home": "/home/me"})
         assert str(env.host) == "/home/me/.local/state/mlops-env/default/host"
         assert str(env.host_workspace) == "/home/me/mlops-env/default"
         assert env.workspace == home / "mlops-env" / "default"
 
     def test_another_host_contradicts_the_record_and_another_key_does_not(self) -> None:
-        first = environment.settle(replace(asked(), target=Ssh("me@box", Path("/old"))), None)
+        first = settle(replace(asked(), target=Ssh("me@box", Path("/old"))), None)
         env = environment.imagine("default", first, None).changed(host={**first["host"], "home": "/home/me"}).save()
         for target in (Ssh("me@other"), Local()):
             with pytest.raises(UsageError, match="is on ssh me@box, not") as error:
-                environment.settle(replace(asked(), target=target), env)
+                settle(replace(asked(), target=target), env)
             assert error.value.code == "environment-differs"
-        again = environment.settle(replace(asked(), target=Ssh("me@box", Path("/new"))), env)
+        again = settle(replace(asked(), target=Ssh("me@box", Path("/new"))), env)
         assert again["host"] == {"destination": "me@box", "identity": "/new", "home": "/home/me"}
-        assert environment.settle(replace(asked(), target=None), env)["host"] == env.record.host
+        assert settle(replace(asked(), target=None), env)["host"] == env.record.host
 
     def test_a_later_up_needs_no_words(self) -> None:
         env = made(orchestrator="prefect", run={"key": "k"}, stopped=True)
-        intent = environment.settle(asked(), env)
-        assert (intent["orchestrator"], intent["run"], intent["stopped"]) == ("prefect", {"key": "k"}, False)
+        wish = settle(asked(), env)
+        assert (wish["orchestrator"], wish["run"], wish["stopped"]) == ("prefect", {"key": "k"}, False)
 
     def test_a_swap_of_orchestrator_forgets_the_run_and_keeps_the_rest(self) -> None:
         env = made(run={"key": "k"})
-        intent = environment.settle(asked(orchestrator="prefect"), env)
-        assert (intent["orchestrator"], intent["run"]) == ("prefect", {})
-        assert intent["workspace"] == env.record.workspace
+        wish = settle(asked(orchestrator="prefect"), env)
+        assert (wish["orchestrator"], wish["run"]) == ("prefect", {})
+        assert wish["workspace"] == env.record.workspace
 
     def test_another_workspace_contradicts_the_record(self, tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="has its workspace in") as error:
-            environment.settle(asked(tmp_path / "other"), made())
+            settle(asked(tmp_path / "other"), made())
         assert error.value.code == "environment-differs"
         assert "down --name default" in error.value.hint
         assert "--name OTHER" in error.value.hint
@@ -154,44 +156,44 @@ class TestSettle:
         folder.mkdir()
         (tmp_path / "link").symlink_to(folder)
         env = made(workspace=folder)
-        assert environment.settle(asked(tmp_path / "link"), env)["workspace"] == str(folder)
+        assert settle(asked(tmp_path / "link"), env)["workspace"] == str(folder)
 
     def test_a_folder_with_other_files_gets_no_pipeline(self, tmp_path: Path) -> None:
         folder = tmp_path / "thesis"
         folder.mkdir()
         (folder / "chapter.tex").touch()
         with pytest.raises(UsageError, match=f"has files, but no {FILE}") as error:
-            environment.settle(asked(folder), None)
+            settle(asked(folder), None)
         assert error.value.code == "no-pipeline-file"
         assert "init" in error.value.hint
         assert [path.name for path in folder.iterdir()] == ["chapter.tex"]
 
     def test_a_folder_with_a_pipeline_file_is_the_users_own(self, tmp_path: Path) -> None:
         (tmp_path / FILE).touch()
-        assert environment.settle(asked(tmp_path), None)["own_workspace"] is True
+        assert settle(asked(tmp_path), None)["own_workspace"] is True
 
     def test_a_workspace_of_another_environment_is_refused(self) -> None:
         env = made("first")
         lay_out(env)
         with pytest.raises(UsageError, match="is the workspace of environment 'first' already") as error:
-            environment.settle(asked(env.workspace, name="second"), None)
+            settle(asked(env.workspace, name="second"), None)
         assert error.value.code == "workspace-in-use"
 
     def test_a_workspace_whose_environment_is_gone_is_free(self, records: Path) -> None:
         env = made("first")
         lay_out(env)
         (records / "first" / "environment.json").unlink()
-        assert environment.settle(asked(env.workspace, name="second"), None)["workspace"] == str(env.workspace)
+        assert settle(asked(env.workspace, name="second"), None)["workspace"] == str(env.workspace)
 
     def test_our_own_copy_is_still_ours_after_down(self) -> None:
         env = made()
         lay_out(env)
         (env.workspace / ".mlops-env" / "environment.json").unlink()
         (env.directory / "environment.json").unlink()
-        assert environment.settle(asked(), None)["own_workspace"] is False
+        assert settle(asked(), None)["own_workspace"] is False
 
     def test_what_is_imagined_is_not_on_disk(self, records: Path) -> None:
-        environment.imagine("default", environment.settle(asked(), None), None)
+        environment.imagine("default", settle(asked(), None), None)
         assert not records.exists()
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fakes import Answer, FakeConnection
-from mlops_env import bundle, config, environment
+from mlops_env import bundle, environment
 from mlops_env.commands import connecting
 from mlops_env.connection import Result
 from mlops_env.errors import ConnectionLost, MlopsEnvError
@@ -251,4 +251,3 @@ class TestOtherVerbs:
     def test_the_host_is_remembered(self, mlops_env: Callable[..., Done]) -> None:
         done = mlops_env("up", "--host", "me@other", "--json")
         assert (done.code, done.result["error"]["code"]) == (2, "environment-differs")
-        assert config.TARGETS == ("local", "ssh")

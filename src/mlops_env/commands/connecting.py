@@ -29,15 +29,26 @@ def connect(environment: Environment, emit: Emit, *, accept_new: bool = False) -
         return LocalConnection()
     from mlops_env.ssh import SSHConnection  # noqa: PLC0415 - only hosts need paramiko
 
-    return SSHConnection(host_of(environment), emit, accept_new=accept_new)
+    return SSHConnection(found(environment, emit), emit, accept_new=accept_new)
+
+
+def found(environment: Environment, emit: Emit) -> Host:
+    """As `host_of`; a host in the cloud is looked up first, as its address changes."""
+    if environment.record.target != "ec2":
+        return host_of(environment)
+    from mlops_env.ec2 import reach  # noqa: PLC0415 - only target ec2 needs AWS
+
+    return reach.host(environment, emit)
 
 
 def host_of(environment: Environment) -> Host:
+    """How ssh is to be called for the host, once a connection has been made to it."""
     from mlops_env.ssh_config import Host  # noqa: PLC0415 - only hosts need it
 
     host = environment.record.host
     identity = Path(host["identity"]) if host["identity"] else None
-    return Host(host["destination"], environment.known_hosts, identity=identity)
+    address = "" if environment.record.target == "ec2" else None
+    return Host(host["destination"], environment.known_hosts, identity=identity, address=address)
 
 
 def introduced(connection: Connection, environment: Environment) -> Environment:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mlops_env.commands import options, reporting
+from mlops_env.commands import options, renting, reporting
 
 if TYPE_CHECKING:
+    from mlops_env.config import Config
     from mlops_env.environment import Environment
     from mlops_env.events import Emit
     from mlops_env.receipt import Receipt, Row
@@ -23,6 +26,14 @@ def down(
     forget_host: Annotated[
         bool, typer.Option("--forget-host", help="The host is no more: remove only what is on this machine.")
     ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Of target ec2: give up what is only on the host.")
+    ] = False,
+    target: Annotated[str | None, typer.Option(help="ec2, where this machine has no record of it.")] = None,
+    identity: Annotated[str | None, typer.Option("--id", help="Which one, then.", metavar="ID")] = None,
+    region: options.Region = None,
+    profile: options.Profile = None,
+    sandbox: options.Sandbox = False,
     yes: options.Yes = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -38,14 +49,21 @@ def down(
         wanted = config.called(name)
         with environment.locked(wanted, "mlops-env down"):
             env = environment.find(wanted)
+            if env is None and target == "ec2":
+                flags = {"name": wanted, "target": target, "region": region, "profile": profile}
+                switches = renting.switches(sandbox=sandbox, no_host=False)
+                asked = config.resolve({**flags, **switches}, [], os.environ, Path.cwd())
+                return _unrecorded(asked, identity, emit)
             if env is None:
                 environment.discard_unborn(wanted)
                 text = f"There is no environment {wanted!r}: nothing to remove."
                 return reporting.Outcome(text, {"environment": wanted, "receipt": [], "left": 0})
-            if forget_host:
+            if forget_host and env.record.target != "ec2":  # there the host itself is asked for, and ended
                 return _outcome(env, _forget(env), kept="")
             if delete_workspace and not yes:
                 _ask(env, as_json=as_json)
+            if env.record.target == "ec2":
+                return _end_rented(env, emit, discard=discard, delete_workspace=delete_workspace)
             receipt, kept = take_down(env, emit, delete_workspace=delete_workspace, purge=purge)
         return _outcome(env, receipt, kept=kept)
 
@@ -89,6 +107,32 @@ def take_down(env: Environment, emit: Emit, *, delete_workspace: bool, purge: bo
     return rows, kept
 
 
+def _end_rented(env: Environment, emit: Emit, *, discard: bool, delete_workspace: bool) -> reporting.Outcome:
+    """Save the workspace, destroy what AWS has and ask what is left, and last what is on this machine."""
+    from mlops_env.connection import LocalConnection  # noqa: PLC0415
+    from mlops_env.ec2 import ending  # noqa: PLC0415
+    from mlops_env.receipt import Receipt, forget, release_copy  # noqa: PLC0415
+
+    saved = ""
+    if discard and ending.is_sandbox_gone(env, emit):
+        rows = Receipt(())  # its AWS was in the memory of a process that is no more
+    else:
+        saved = "" if discard else renting.save_workspace(env, emit)
+        rows = ending.destroy(env, emit)
+    rows = rows.plus(*_end_forward(env), *([] if rows.left else ending.put_sandbox_away(env, emit)))
+    if not rows.left:
+        rows = rows.plus(release_copy(LocalConnection(), env, delete=delete_workspace), forget(env))
+    return _outcome(env, rows, kept=str(env.workspace) if env.workspace.exists() else "", saved=saved)
+
+
+def _unrecorded(asked: Config, identity: str | None, emit: Emit) -> reporting.Outcome:
+    from mlops_env import environment, intent  # noqa: PLC0415
+    from mlops_env.ec2 import creation, ending  # noqa: PLC0415
+
+    env = creation.in_its_region(environment.imagine(asked.name, intent.settle(asked, None), None))
+    return _outcome(env, ending.destroy_unrecorded(env, identity or "", emit), kept="")
+
+
 def _forget(env: Environment) -> Receipt:
     from mlops_env import receipt  # noqa: PLC0415
 
@@ -106,14 +150,23 @@ def _end_forward(env: Environment) -> tuple[Row, ...]:
     return forward.end(LocalConnection(), env)
 
 
-def _outcome(env: Environment, receipt: Receipt, *, kept: str) -> reporting.Outcome:
+def _outcome(env: Environment, receipt: Receipt, *, kept: str, saved: str = "") -> reporting.Outcome:
     headline = (
         f"Environment {env.name!r} is gone." if not receipt.left else f"{receipt.left} things are left; see above."
     )
     lines = [receipt.as_text(), "", headline]
+    if saved:
+        lines.append(f"Saved: {saved}")
     if kept:
         lines += [f"Kept: {kept}", "  with MLflow's history. It is yours; `--delete-workspace` removes it too."]
     if receipt.left:
         lines.append("Run `mlops-env down` again; it is safe to repeat.")
-    fields = {"environment": env.name, "receipt": receipt.as_json(), "left": receipt.left, "kept": kept or None}
+    fields: dict[str, Any] = {
+        "environment": env.name,
+        "receipt": receipt.as_json(),
+        "left": receipt.left,
+        "kept": kept or None,
+    }
+    if saved:
+        fields["saved"] = saved
     return reporting.Outcome("\n".join(lines), fields, ok=not receipt.left)

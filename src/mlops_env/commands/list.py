@@ -34,4 +34,6 @@ def list_(as_json: options.Json = False, debug: options.Debug = False) -> None:
 
 
 def _where(record: Record) -> str:
-    return str(record.host.get("destination", record.target))
+    from mlops_env.commands.summary import place  # noqa: PLC0415
+
+    return place(record) if record.host else record.target

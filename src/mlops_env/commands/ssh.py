@@ -25,12 +25,12 @@ def ssh(
       mlops-env ssh -- docker ps
     """
 
-    def body(emit: Emit) -> reporting.Outcome:  # noqa: ARG001 - ssh takes the terminal over
+    def body(emit: Emit) -> reporting.Outcome:
         from mlops_env import config, environment  # noqa: PLC0415
         from mlops_env.commands import connecting  # noqa: PLC0415
         from mlops_env.connection import become, quoted  # noqa: PLC0415
         from mlops_env.errors import UsageError  # noqa: PLC0415
-        from mlops_env.ssh_config import ssh_command  # noqa: PLC0415
+        from mlops_env.ssh_config import ssh_command, write_config  # noqa: PLC0415
 
         env = environment.need(config.called(name))
         if not env.is_remote:
@@ -39,9 +39,11 @@ def ssh(
                 code="no-remote",
                 hint=f"its workspace is {env.workspace}",
             )
+        host = connecting.found(env, emit)
+        write_config(host)
         start = ["sh", "-c", 'cd "$1" 2>/dev/null; shift; exec "$@"', "sh", str(env.host_workspace)]
         shell = ["sh", "-c", 'exec "${SHELL:-sh}" -l']
         terminal = ["-t"] if not command and sys.stdin.isatty() else []
-        become(ssh_command(connecting.host_of(env), *terminal, remote=[quoted([*start, *(command or shell)])]))
+        become(ssh_command(host, *terminal, remote=[quoted([*start, *(command or shell)])]))
 
     reporting.run("ssh", body, as_json=False, debug=debug)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 from mlops_env.commands import options, reporting
 
 if TYPE_CHECKING:
-    from mlops_env.environment import Environment
+    from mlops_env.environment import Environment, Record
     from mlops_env.events import Emit
 
 
-_UNREACHABLE = ("ssh-", "host-key-", "connection-")
+_UNREACHABLE = ("ssh-", "host-key-", "connection-", "aws-")
+_HOST_STATES = {"host-stopped": "stopped", "host-gone": "gone", "sandbox-gone": "gone", "running": "up"}
 
 
 def status(name: options.Name = None, as_json: options.Json = False, debug: options.Debug = False) -> None:
@@ -30,17 +31,24 @@ def status(name: options.Name = None, as_json: options.Json = False, debug: opti
 
 
 def look(env: Environment, emit: Emit) -> dict[str, Any]:
-    """One environment as it is now: `health` is up, degraded, stopped or, of a host, unreachable."""
+    """One environment as it is now: `health` is up, degraded, stopped or, of a host, unreachable or gone."""
     from mlops_env.errors import CommandFailed, MlopsEnvError  # noqa: PLC0415
 
-    record, services, trouble, unreachable = env.record, [], "", False
+    record, services, trouble, code = env.record, [], "", ""
     try:
-        services = services_of(env, emit)
+        if record.cloud.get("no_host"):
+            code = _without_host(env, emit)
+        elif record.host and "home" not in record.host:
+            trouble = "nothing has been brought up on its host yet"
+        else:
+            services = services_of(env, emit)
     except CommandFailed:
         pass  # an `up` that was cut short has left nothing to ask
     except MlopsEnvError as error:
-        trouble, unreachable = error.message, error.code.startswith(_UNREACHABLE)
-    if unreachable:
+        trouble, code = error.message, error.code
+    if code in _HOST_STATES:
+        health = _HOST_STATES[code]
+    elif code.startswith(_UNREACHABLE):
         health = "unreachable"
     elif services and all(service["healthy"] for service in services):
         health = "up"
@@ -60,6 +68,35 @@ def look(env: Environment, emit: Emit) -> dict[str, Any]:
         "run": record.run or None,
         "time_left": None,
         "cost_per_hour": 0.0,
+        **_rented(record, health),
+    }
+
+
+def _without_host(env: Environment, emit: Emit) -> str:
+    """What AWS says of an environment that has no machine: there is nothing else to ask."""
+    from mlops_env.ec2 import instance, surroundings  # noqa: PLC0415
+
+    found = instance.look(surroundings.of(env, emit).aws(env), env.record.id)
+    return "host-gone" if found is None else "running" if found.state == "running" else "host-stopped"
+
+
+def _rented(record: Record, health: str) -> dict[str, Any]:
+    """What a host in the cloud has cost until now, costs from now on, and how long it has."""
+    if not record.cloud:
+        return {}
+    import time  # noqa: PLC0415
+
+    from mlops_env.commands import summary  # noqa: PLC0415
+    from mlops_env.ec2 import costs, offer  # noqa: PLC0415
+
+    told, deadline = offer.price_of(record), record.cloud.get("deadline")
+    is_off = health in {"stopped", "gone"}
+    now = {} if told is None else {"cost_per_hour": told.disk_hour if is_off else told.per_hour}
+    return {
+        **summary.rented_fields(record),
+        **now,
+        "accrued": costs.accrued(record.cloud, told) if told else None,
+        "time_left": max(0, round(deadline - time.time())) if deadline and not is_off else None,
     }
 
 
@@ -74,7 +111,7 @@ def services_of(env: Environment, emit: Emit) -> list[dict[str, Any]]:
 
 
 def _text(look: dict[str, Any]) -> str:
-    where = look["host"] or look["target"]
+    where = look["instance"] or "a host to be" if look["target"] == "ec2" else look["host"] or look["target"]
     lines = [f"{look['environment']}: {look['health']} ({look['orchestrator']} on {where}, {look['runtime']})"]
     if look["trouble"]:
         lines.append(f"  {look['trouble']}")
@@ -84,9 +121,20 @@ def _text(look: dict[str, Any]) -> str:
     if look["run"]:
         lines.append(f"  last run        {look['run'].get('state')}  {look['run'].get('key')}")
     lines.append(f"  workspace       {look['workspace']}")
-    lines.append(
-        f"  costs           {'whatever the host costs' if look['host'] else 'nothing by the hour'}, no time limit"
-    )
+    lines += [f"  {what:<16}{text}" for what, text in _costs(look).items()]
     if look["health"] == "degraded":
         lines.append("  `mlops-env up` mends what is down.")
     return "\n".join(lines)
+
+
+def _costs(look: dict[str, Any]) -> dict[str, str]:
+    if look["target"] != "ec2":
+        return {"costs": f"{'whatever the host costs' if look['host'] else 'nothing by the hour'}, no time limit"}
+    from mlops_env.ec2 import offer  # noqa: PLC0415
+
+    left = f"{offer.duration(look['time_left'])} until it stops itself" if look["time_left"] else "no time limit"
+    if look["accrued"] is None:
+        return {"costs": "what AWS takes for it", "lifetime": left}
+    pretended = "would have cost" if look["sandbox"] else "cost"
+    text = f"{pretended} about ${look['accrued']:.2f} so far, ${look['cost_per_hour']:.3f} an hour now"
+    return {"costs": text, "lifetime": "off; the disk stays" if look["health"] == "stopped" else left}

@@ -6,6 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 from mlops_env.commands.reporting import Outcome
+from mlops_env.ec2 import offer
 from mlops_env.orchestrators import Orchestrator
 
 _INDENT = " " * 4  # so that MLflow's address of a run fits into 80 columns
@@ -20,10 +21,16 @@ _NEXT_OF_HOST = {
     "ssh": "a shell there",
 }
 
+_NEXT_OF_CLOUD = {
+    "stop": "off; its disk stays",
+    "extend 4h": "more time",
+    "down": "all of it gone from AWS; your files are saved here",
+}
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mlops_env.environment import Record
+    from mlops_env.environment import Environment, Record
     from mlops_env.orchestrators import Run
 
 
@@ -37,7 +44,8 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
         *_page_lines(orchestrator, urls, suffix),
         f"  workspace  {_workspace(record)}",
         *(_run_lines(run, urls, record.orchestrator) if run else []),
-        f"  costs      {'whatever the host costs' if record.host else 'nothing by the hour: it is your machine'}",
+        f"  costs      {_costs(record)}",
+        *([f"  lifetime   {_lifetime(record)}"] if record.cloud else []),
         "",
         *(f"  mlops-env {f'{verb}{suffix}':<16} {what}" for verb, what in _next(record).items()),
     ]
@@ -45,6 +53,7 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
         "environment": record.name,
         "target": record.target,
         **({"host": record.host["destination"]} if record.host else {}),
+        **rented_fields(record),
         "orchestrator": record.orchestrator,
         "runtime": record.runtime,
         "workspace": record.workspace,
@@ -62,26 +71,83 @@ def of_up(record: Record, urls: Mapping[str, str], run: Run | None) -> Outcome:
     return Outcome("\n".join(lines), fields, ok=run is None or run.ok)
 
 
+def of_provisioned(env: Environment) -> Outcome:
+    """An `up` whose AWS is a rehearsal without a machine ends here."""
+    record = env.record
+    lines = [
+        f"Environment {record.name!r} is provisioned: AWS has what `up` makes there.",
+        "",
+        f"  engine     {record.cloud['engine']}",
+        f"  instance   {record.cloud['outputs']['instance_id']} in {record.cloud['outputs']['zone']}",
+        "  host       none, as --no-host says: nothing was bootstrapped, and nothing was run",
+        f"  costs      {_costs(record)}",
+        "",
+        f"  mlops-env {'down':<16} all gone",
+    ]
+    fields = {"environment": record.name, "target": record.target, **rented_fields(record)}
+    return Outcome("\n".join(lines), fields)
+
+
+def rented_fields(record: Record) -> dict[str, Any]:
+    """What programs are told of a host in the cloud."""
+    if not record.cloud:
+        return {}
+    cloud = record.cloud
+    told = offer.price_of(record)
+    return {
+        "region": cloud["region"],
+        "instance": cloud.get("outputs", {}).get("instance_id"),
+        "engine": cloud.get("engine"),
+        "sandbox": cloud["sandbox"],
+        "cost_per_hour": 0.0 if cloud["sandbox"] or not told else told.per_hour,
+        "deadline": cloud.get("deadline"),
+    }
+
+
+def _costs(record: Record) -> str:
+    if record.cloud:
+        return offer.bill(record)
+    return "whatever the host costs" if record.host else "nothing by the hour: it is your machine"
+
+
+def _lifetime(record: Record) -> str:
+    from mlops_env.ec2 import lifetime  # noqa: PLC0415 - only a host in the cloud has one
+
+    return lifetime.text(record.cloud)
+
+
+def place(record: Record) -> str:
+    """Where an environment is, for people."""
+    if record.cloud:
+        made = record.cloud.get("outputs", {}).get("instance_id", "a host to be")
+        return f"{made} ({'sandbox' if record.cloud['sandbox'] else record.cloud['region']})"
+    return str(record.host["destination"]) if record.host else "this machine"
+
+
 def _how_it_ended(run: Run) -> str:
     return f"the run {run.state}" + (f" in step {run.failed_step}" if run.failed_step else "")
 
 
 def _next(record: Record) -> dict[str, str]:
-    return {**_NEXT, **_NEXT_OF_HOST} if record.host else _NEXT
+    of_cloud = _NEXT_OF_CLOUD if record.cloud else {}
+    return {**_NEXT, **_NEXT_OF_HOST, **of_cloud} if record.host else _NEXT
 
 
 def _workspace(record: Record) -> str:
     if not record.host:
         return record.workspace
-    return f"{record.host['destination']}:~/mlops-env/{record.name}"
+    return (
+        f"~/mlops-env/{record.name} on {place(record)}"
+        if record.cloud
+        else (f"{record.host['destination']}:~/mlops-env/{record.name}")
+    )
 
 
 def _headline(record: Record, title: str, run: Run | None) -> list[str]:
     if run and not run.ok:
         log = [f"  | {line}" for line in run.log.splitlines()[-10:]]
         return [f"Environment {record.name!r} is up; {_how_it_ended(run)}.", *log]
-    where = record.host["destination"] if record.host else "this machine"
-    return [f"Environment {record.name!r} is up: {title} and MLflow on {where}."]
+    return [f"Environment {record.name!r} is up: {title} and MLflow on {place(record)}."]
 
 
 def _page_lines(orchestrator: Orchestrator, urls: Mapping[str, str], suffix: str) -> list[str]:
