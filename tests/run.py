@@ -97,22 +97,34 @@ def _one(command: Command) -> tuple[tuple[Command, ...], ...]:
     return ((command,),)
 
 
-# Tests on hosts wait more than they compute: three parts of them run at once, when the images are there.
-_PARTS = [
-    [f"tests/hosts/test_{name}.py" for name in names]
-    for names in (("hosts", "sandbox"), ("bad_days", "sandbox_bad_days"))
-]
-_REST = ["tests/hosts", *(f"--ignore={path}" for part in _PARTS for path in part)]
+def _at_once(folder: str, *parts: tuple[str, ...]) -> tuple[Command, ...]:
+    """The tests of a folder, which wait more than they compute: each of the parts, and the rest, in its own process."""
+    named = [[f"{folder}/{name}" for name in part] for part in parts]
+    rest = [folder, *(f"--ignore={path}" for part in named for path in part)]
+    return tuple(_pytest(*part, "--timeout=1500") for part in (*named, rest))
+
+
+_ON_THE_SANDBOX = (
+    _at_once(
+        "tests/cloud",
+        ("test_bad_days.py", "test_commands.py"),
+        ("test_kills.py", "test_provision.py", "test_recovery.py"),
+    ),
+)
 _ON_HOSTS = (
     (_python("tests/hosts/images.py"),),
-    tuple(_pytest(*part, "--timeout=1500") for part in (*_PARTS, _REST)),
+    _at_once(
+        "tests/hosts",
+        ("test_hosts.py", "test_sandbox.py"),
+        ("test_bad_days.py", "test_sandbox_bad_days.py"),
+    ),
 )
 
 TIERS = (
     Tier("unit", _one(_pytest("tests/unit")), _ssh),
     Tier("bash", _one(("bats", "tests/bash")), _bash),
     Tier("pipeline", _one(_pytest("-c", "pipeline/pyproject.toml", "pipeline/tests")), _always),
-    Tier("cloud", _one(_pytest("tests/cloud", "--timeout=300")), _ssh),
+    Tier("cloud", _ON_THE_SANDBOX, _ssh),
     Tier("wheel", _one(_pytest("tests/test_wheel.py")), _registry),
     Tier("browser", _one(_pytest("tests/browser", "--timeout=300")), _browser),
     Tier("integration", _one(_pytest("tests/integration", "--timeout=900")), _sshd),

@@ -82,7 +82,7 @@ def release_workspace(connection: Connection, env: Environment, *, delete: bool)
 
 def release_copy(here: Connection, env: Environment, *, delete: bool) -> Row:
     """The copy on this machine of a workspace whose host is gone: kept, unless it is to be deleted."""
-    folder = str(env.workspace / ".mlops-env" if env.record.own_workspace else env.workspace)
+    folder = str(laid_out(env))
     if not delete or not _is_there(here, folder):
         return Row("workspace", 0, 0, 0)
     here.run(["rm", "-rf", folder])
@@ -91,9 +91,13 @@ def release_copy(here: Connection, env: Environment, *, delete: bool) -> Row:
 
 
 def laid_out(env: Environment) -> PurePath:
-    """What of the workspace is ours to delete: all of it, or `.mlops-env` in the user's own on this machine."""
-    is_users = env.record.own_workspace and not env.is_remote
-    return env.host_workspace / ".mlops-env" if is_users else env.host_workspace
+    """What of the workspace is ours to delete: all of it, or `.mlops-env` in the user's own on this machine.
+
+    Of a host that goes with its disk only the copy here is left to speak of.
+    """
+    is_here = not env.is_remote or env.record.target == "ec2"
+    folder = env.workspace if is_here else env.host_workspace
+    return folder / ".mlops-env" if is_here and env.record.own_workspace else folder
 
 
 def kept(connection: Connection, env: Environment) -> str:

@@ -36,7 +36,7 @@ def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLOPS_ENV_HOME", str(tmp_path / "records"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _sandbox() -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="sb-"))
     yield control.ensure(folder / "sandbox", lambda _: None, with_hosts=False)
@@ -46,7 +46,10 @@ def _sandbox() -> Iterator[Running]:
 
 @pytest.fixture
 def sandbox(_sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> Running:
-    """One for all tests, without hosts: an account as new, no faults, instances that change their state at a walk."""
+    """One for a file's tests, without hosts: an account as new, no faults, instances that change state at a walk.
+
+    Not one for all: moto keeps what it had before a reset, and gets slower by it.
+    """
     _sandbox.call("POST", "/sandbox/reset")
     _sandbox.call("PUT", "/sandbox/timing", {"transition": TRANSITION_SECONDS})
     monkeypatch.setenv("MLOPS_ENV_SANDBOX", str(_sandbox.directory))
@@ -66,7 +69,7 @@ def plain_client(sandbox: Running, service: str, region: str = "us-east-1") -> A
     return session.client(service, endpoint_url=sandbox.endpoint)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def directory() -> Iterator[Path]:
     """Of a sandbox that stays, so that it can be asked what is left in it."""
     with tempfile.TemporaryDirectory(prefix="sb-") as name:

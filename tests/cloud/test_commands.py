@@ -130,6 +130,11 @@ class TestDown:
         assert other("down").succeeded().result["left"] == 0
         assert left(aws) == []
 
+    def test_the_workspace_here_goes_only_if_somebody_agrees(self, machine: Machine) -> None:
+        up(machine).succeeded()
+        machine("down", "--delete-workspace").failed("not-confirmed", 2)
+        assert machine("down", "--delete-workspace", "--yes").succeeded().result["left"] == 0
+
 
 class TestStopAndStart:
     def test_the_bill_is_told_and_goes_on_where_it_was(self, machine: Machine) -> None:
@@ -140,6 +145,14 @@ class TestStopAndStart:
         assert seen["health"] == "stopped"
         assert seen["cost_per_hour"] == pytest.approx(30 * 0.08 / 730)
         assert up(machine).succeeded().statuses("resource")["instance"] == "changed"
+
+    def test_a_stopped_one_that_is_to_be_another_type_runs_as_that(self, machine: Machine, aws: Running) -> None:
+        first = up(machine).succeeded()
+        machine("stop").succeeded()
+        again = up(machine, "--instance-type", "t3.xlarge").succeeded()
+        assert again.result["instance"] == first.result["instance"]
+        assert machine("status").succeeded().result["environments"][0]["health"] == "up"
+        assert [thing["kind"] for thing in left(aws)].count("instance") == 1
 
 
 class TestSandbox:

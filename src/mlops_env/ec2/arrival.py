@@ -24,11 +24,13 @@ _LOOK_AGAIN = 10.0
 
 
 def wait(env: Environment, aws: Aws, emit: Emit) -> Environment:
-    """Returns when sshd of the host answers; an error tells what the host's console said, where it does not."""
+    """Returns when the host runs, and its sshd answers; an error tells what its console said, where it does not."""
+    found = instance.look(aws, env.record.id) or gone()
+    if found.state in {"stopping", "stopped"}:
+        found = instance.start(aws, found, emit)
     if env.record.cloud["no_host"]:
         return env
     end = time.monotonic() + _SSH_PATIENCE
-    found = instance.look(aws, env.record.id) or gone()
     looked = time.monotonic()
     emit(Event("resource", "started", "ssh", f"waiting for {found.address} to answer"))
     while not _speaks_ssh(found.address):
@@ -42,6 +44,8 @@ def wait(env: Environment, aws: Aws, emit: Emit) -> Environment:
 
 
 def _speaks_ssh(address: str) -> bool:
+    if not address:  # which would be this machine
+        return False
     try:
         with socket.create_connection((address, instance.SSH_PORT), timeout=2) as connection:
             connection.settimeout(5)

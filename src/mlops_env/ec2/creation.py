@@ -232,7 +232,8 @@ def _made(env: Environment, aws: Aws, around: Surroundings, seen: Seen, emit: Em
     if not env.known_hosts.exists():
         host_key.pin(env, (env.directory / "host_key.pub").read_text("ascii"))
     cloud = {**env.record.cloud, "outputs": asdict(outputs), "digest": digest(env)}
-    return env.save(cloud=cloud if was_there and seen.instance else costs.started(cloud))
+    ran = was_there and seen.instance is not None and seen.instance.state == "running"
+    return env.save(cloud=cloud if ran else costs.started(cloud))
 
 
 def _as_before_the_first(env: Environment) -> Environment:
