@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 TRANSITION_SECONDS = 0.3
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """When an engine dies, Pulumi's SDK leaves the event loop of its program open, and Python says so some time later."""
+    for item in items:
+        item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+
+
 @pytest.fixture(autouse=True)
 def _isolated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for variable in os.environ:

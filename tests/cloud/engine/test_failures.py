@@ -20,9 +20,6 @@ from mlops_env.sandbox.provider_instance import Instance
 from mlops_env.sandbox.provider_kind import NotReady
 from mlops_env.sandbox.provider_network import Vpc
 
-# When an engine dies, the SDK leaves the event loop of its program open, and says so at any time later.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 
 def test_a_failure_in_the_middle_is_told_and_the_next_up_goes_on(world: World) -> None:
     world.wish.subnet = "10.99.0.0/24"

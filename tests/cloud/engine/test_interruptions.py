@@ -27,9 +27,6 @@ from cloud.stacks import (
     wait_until,
 )
 
-# When an engine dies, the SDK leaves the event loop of its program open, and says so at any time later.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 LAUNCH = "Create aws:ec2/instance:Instance"
 
 

@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# When an engine dies, the SDK leaves the event loop of its program open, and says so at any time later.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
 def test_a_stack_that_is_not_there(world: World) -> None:
     with pytest.raises(StackNotFoundError, match="no stack named 'nobody' found"):
         world.stack.workspace.select_stack("nobody")
