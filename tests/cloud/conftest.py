@@ -26,7 +26,7 @@ TRANSITION_SECONDS = 0.3
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """When an engine dies, Pulumi's SDK leaves the event loop of its program open, and Python says so some time later."""
+    """When an engine dies, the SDK leaves the event loop of its program open, and Python says so some time later."""
     for item in items:
         item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
 
