@@ -27,7 +27,7 @@ THESIS = f"/home/{OWNER}/mlops-env/default/thesis.tex"
 
 @pytest.fixture(scope="module")
 def account(yard: Yard, toy_product: Path, folder: Path) -> Iterator[Account]:
-    impatient = edited(toy_product, folder / "impatient", "src/mlops_env/ec2/arrival.py", {"240.0": "30.0"})
+    impatient = edited(toy_product, folder / "impatient of sshd", "src/mlops_env/ec2/arrival.py", {"240.0": "30.0"})
     with opened(yard, impatient) as made:
         yield made
 
