@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,11 +35,12 @@ def connect(environment: Environment, emit: Emit, *, accept_new: bool = False) -
 
 def found(environment: Environment, emit: Emit) -> Host:
     """As `host_of`; a host in the cloud is looked up first, as its address changes."""
+    host = host_of(environment)
     if environment.record.target != "ec2":
-        return host_of(environment)
+        return host
     from mlops_env.ec2 import reach  # noqa: PLC0415 - only target ec2 needs AWS
 
-    return reach.host(environment, emit)
+    return replace(host, address=reach.address(environment, emit), user=environment.record.cloud["plan"]["user"])
 
 
 def host_of(environment: Environment) -> Host:

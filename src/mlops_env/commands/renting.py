@@ -82,10 +82,8 @@ def started(env: Environment, emit: Emit) -> Environment:
     if env.record.target != "ec2":
         return env
     from mlops_env.ec2 import creation  # noqa: PLC0415
-    from mlops_env.environment import need  # noqa: PLC0415
 
-    creation.start(env, emit)
-    return need(env.name)
+    return creation.start(env, emit)
 
 
 def moved_in(connection: Connection, env: Environment, emit: Emit) -> Environment:
@@ -112,7 +110,7 @@ def save_workspace(env: Environment, emit: Emit) -> str:
     from mlops_env.errors import MlopsEnvError  # noqa: PLC0415
 
     try:
-        if ending.host_to_save(env, emit) is None:
+        if not ending.has_host_to_save(env, emit):
             return ""
         with connecting.connect(env, emit) as connection:
             saved = exchange.pull(connection, env, bootstrap.present(connection, env), emit)

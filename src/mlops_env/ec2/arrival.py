@@ -23,13 +23,12 @@ _SSH_PAUSE = 0.5
 _LOOK_AGAIN = 10.0
 
 
-def wait(env: Environment, aws: Aws, emit: Emit) -> Environment:
+def wait(env: Environment, aws: Aws, found: Instance, emit: Emit) -> None:
     """Returns when the host runs, and its sshd answers; an error tells what its console said, where it does not."""
-    found = instance.look(aws, env.record.id) or gone()
     if found.state in {"stopping", "stopped"}:
         found = instance.start(aws, found, emit)
     if env.record.cloud["no_host"]:
-        return env
+        return
     end = time.monotonic() + _SSH_PATIENCE
     looked = time.monotonic()
     emit(Event("resource", "started", "ssh", f"waiting for {found.address} to answer"))
@@ -40,7 +39,6 @@ def wait(env: Environment, aws: Aws, emit: Emit) -> Environment:
         if time.monotonic() - looked > _LOOK_AGAIN:
             found, looked = instance.look(aws, env.record.id) or gone(), time.monotonic()
     emit(Event("resource", "ok", "ssh", f"{found.address} answers"))
-    return env
 
 
 def _speaks_ssh(address: str) -> bool:

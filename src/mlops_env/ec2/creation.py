@@ -54,16 +54,15 @@ def provide(env: Environment, emit: Emit, agree: Callable[[], None], faults: Seq
     around = surroundings.with_engine(around, env, emit)
     env = env.save(cloud={**env.record.cloud, "engine": around.engine})
     env = _made(env, aws, around, seen, emit)
-    return arrival.wait(env, aws, emit)
+    arrival.wait(env, aws, instance.look(aws, env.record.id) or arrival.gone(), emit)
+    return env
 
 
-def start(env: Environment, emit: Emit) -> Instance:
-    """The host of the environment, which was stopped, by us or by its deadline, as it runs and answers again."""
+def start(env: Environment, emit: Emit) -> Environment:
+    """The environment, saved, with its host, which was stopped by us or by its deadline, as it runs and answers."""
     around = surroundings.of(env, emit)
     aws = around.aws(env)
-    seen = look(env, aws, around)
-    _running(env, aws, seen, emit)
-    return instance.look(aws, env.record.id) or arrival.gone()
+    return _running(env, aws, look(env, aws, around), emit)
 
 
 def preview(env: Environment, emit: Emit) -> tuple[Environment, dict[str, int]]:
@@ -186,9 +185,9 @@ def _running(env: Environment, aws: Aws, seen: Seen, emit: Emit) -> Environment:
     else:
         found = instance.start(aws, found, emit)
         env = env.changed(cloud=costs.started(env.record.cloud))
-    env = env.save()
-    reach.open_door(env, aws, found, seen.cidr, emit)
-    return arrival.wait(env.save(cloud={**env.record.cloud, "allowed_cidr": seen.cidr}), aws, emit)
+    env = reach.open_door(env.save(), aws, found, seen.cidr, emit)
+    arrival.wait(env, aws, found, emit)
+    return env
 
 
 def _planned(env: Environment, aws: Aws, seen: Seen) -> Environment:

@@ -10,21 +10,22 @@ from mlops_env.errors import MlopsEnvError, UsageError
 from mlops_env.receipt import Receipt
 
 if TYPE_CHECKING:
-    from mlops_env.ec2.instance import Instance
     from mlops_env.environment import Environment
     from mlops_env.events import Emit
     from mlops_env.receipt import Row
 
 
-def host_to_save(env: Environment, emit: Emit) -> Instance | None:
-    """The host whose workspace is to be brought here before the end, started if need be; None where there is none."""
+def has_host_to_save(env: Environment, emit: Emit) -> bool:
+    """Whether a host has a workspace that is to be brought here before the end; it is started if need be."""
     if env.record.cloud["no_host"] or "home" not in env.record.host:
-        return None
+        return False
     aws = surroundings.of(env, emit).aws(env)
     found = instance.look(aws, env.record.id)
     if found is None or found.state == "shutting-down":
-        return None
-    return found if found.state == "running" else creation.start(env, emit)
+        return False
+    if found.state != "running":
+        creation.start(env, emit)
+    return True
 
 
 def destroy(env: Environment, emit: Emit) -> Receipt:

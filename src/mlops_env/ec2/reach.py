@@ -9,7 +9,6 @@ from mlops_env import environment as environments
 from mlops_env.ec2 import instance, surroundings
 from mlops_env.errors import MlopsEnvError
 from mlops_env.events import Event
-from mlops_env.ssh_config import Host
 
 if TYPE_CHECKING:
     from mlops_env.ec2.aws import Aws
@@ -20,11 +19,11 @@ if TYPE_CHECKING:
 _CANNOT_ASK = {"aws-no-credentials", "aws-expired", "aws-credentials-invalid", "aws-network"}
 
 
-def host(environment: Environment, emit: Emit) -> Host:
-    """How ssh reaches the environment's host, for a connection that is about to be made.
+def address(environment: Environment, emit: Emit) -> str:
+    """Where the environment's host is, for a connection that is about to be made; "" is where it was the last time.
 
-    The address is asked for each time, since a stopped host comes back with another. Where AWS cannot be asked, the
-    host is taken to be where it was: its key says whether it is the same one.
+    It is asked for each time, since a stopped host comes back with another. Where AWS cannot be asked, the host is
+    taken to be where it was: its key says whether it is the same one.
     """
     if environment.record.cloud["no_host"]:
         raise MlopsEnvError(
@@ -43,32 +42,24 @@ def host(environment: Environment, emit: Emit) -> Host:
         if error.code not in _CANNOT_ASK:
             raise
         emit(Event("warning", message=f"{error.message}; taking the host to be where it was the last time"))
-        return named(environment, "")
+        return ""
     running = _must_run(environment, found)
     open_door(environment, aws, running, cidr, emit)
-    return named(environment, running.address)
+    return running.address
 
 
-def named(environment: Environment, address: str) -> Host:
-    """The host by its name of ours; without an `address` it is where it was the last time."""
-    return Host(
-        environment.record.host["destination"],
-        environment.known_hosts,
-        identity=environment.directory / "id_ed25519",
-        address=address,
-        user=environment.record.cloud["plan"]["user"],
-    )
+def open_door(environment: Environment, aws: Aws, found: Instance, cidr: str, emit: Emit) -> Environment:
+    """Have the host let in whoever comes from `cidr`, instead of from where we were the last time.
 
-
-def open_door(environment: Environment, aws: Aws, found: Instance, cidr: str, emit: Emit) -> None:
-    """Have the host let in whoever comes from `cidr`, instead of from where we were the last time."""
+    Returns the environment, saved, with that.
+    """
     cloud = environment.record.cloud
     if cidr == cloud["allowed_cidr"]:
-        return
+        return environment
     instance.move_rule(aws, cloud["outputs"]["ingress_rule_id"], found.security_group, cidr)
     emit(Event("note", message=f"this machine is now {cidr}: that is who port 22 of the host is open to"))
     now = environments.need(environment.name)  # as another command may have left it meanwhile
-    now.save(cloud={**now.record.cloud, "allowed_cidr": cidr})
+    return now.save(cloud={**now.record.cloud, "allowed_cidr": cidr})
 
 
 def _must_run(environment: Environment, found: Instance | None) -> Instance:

@@ -17,6 +17,7 @@ from pulumi.automation import CommandError, LocalWorkspace, OutputValue, Stack, 
 from pulumi.automation._stack import StackInitMode  # which is how a class of one's own is made; not exported
 
 from mlops_env.ec2 import failures, recovery
+from mlops_env.ec2.host_key import write_secret
 from mlops_env.ec2.progress import Progress
 from mlops_env.ec2.pulumi_process import PulumiProcess
 from mlops_env.events import Event
@@ -166,7 +167,4 @@ def _lay_out(directory: Path) -> None:
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for name, content in (("Pulumi.yaml", _SETTINGS), ("passphrase", secrets.token_urlsafe(32))):
         if not (directory / name).exists():
-            part = directory / f"{name}.part"
-            part.touch(mode=0o600)
-            part.write_text(content, encoding="utf-8")
-            part.replace(directory / name)
+            write_secret(directory / name, content.encode())
